@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+#
+# Every test is found by its place:
+#
+#   tests/unit/<name>.c        a Criterion program     unit.<name>
+#   tests/stress/<name>.c      a plain main()          stress.<name>    exit 0, 1, or 77 for skipped
+#   tests/torture/<name>.c     a plain main()          torture.<name>
+#   tests/<name>/run.py|sh     a script                <name>           with the source directory and
+#                              the build directory as arguments, and CC and CXX in the environment
+#
+# tests/support/*.c is linked into all programs.
+
+file(GLOB support_sources CONFIGURE_DEPENDS tests/support/*.c)
+
+function(add_test_program kind source)
+  cmake_path(GET source STEM name)
+  set(target test-${kind}-${name})
+  add_executable(${target} ${source} ${support_sources})
+  set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY
+    ${PROJECT_BINARY_DIR}/tests/${kind} OUTPUT_NAME ${name}
+    # A test may do on purpose what the compiler warns of.
+    COMPILE_WARNING_AS_ERROR OFF)
+  target_include_directories(${target} PRIVATE runtime io tests/support)
+  target_compile_definitions(${target} PRIVATE ${library_definitions})
+  target_compile_options(${target} PRIVATE ${warnings})
+  target_link_libraries(${target} PRIVATE magpie_static magpie_sanitize ${private_libs} ${ARGN})
+  add_test(NAME ${kind}.${name} COMMAND ${target})
+  set_tests_properties(${kind}.${name} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77 LABELS ${kind})
+  if(kind STREQUAL "stress")
+    set_tests_properties(${kind}.${name} PROPERTIES RUN_SERIAL ON)
+  endif()
+endfunction()
+
+# Criterion's runner starts threads that ThreadSanitizer does not see through.
+if(NOT MAGPIE_SANITIZE STREQUAL "thread")
+  pkg_check_modules(criterion REQUIRED IMPORTED_TARGET criterion)
+  file(GLOB unit_sources CONFIGURE_DEPENDS tests/unit/*.c)
+  foreach(source IN LISTS unit_sources)
+    add_test_program(unit ${source} PkgConfig::criterion)
+  endforeach()
+endif()
+
+foreach(kind stress torture)
+  file(GLOB sources CONFIGURE_DEPENDS tests/${kind}/*.c)
+  foreach(source IN LISTS sources)
+    add_test_program(${kind} ${source})
+  endforeach()
+endforeach()
+
+function(add_test_script name)
+  file(GLOB script CONFIGURE_DEPENDS tests/${name}/run.py tests/${name}/run.sh)
+  if(NOT script)
+    return()
+  endif()
+  add_test(NAME ${name} COMMAND ${script} ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77
+    ENVIRONMENT "CC=${CMAKE_C_COMPILER}")
+endfunction()
+
+# What these look at is the same in every build, so one build runs them.
+if(MAGPIE_SANITIZE STREQUAL "none" AND MAGPIE_CONTEXT STREQUAL "auto")
+  foreach(name tidy model install mistakes)
+    add_test_script(${name})
+  endforeach()
+endif()

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fundamentals.c - the tutorial "asyncio fundamentals", section by section, in C
+ *
+ *      fundamentals               all sections, in order (half a minute)
+ *      fundamentals exercise      one section
+ *      fundamentals --help        their names
+ *
+ * Each section is a coroutine of its own and can be read alone; what it says is what
+ * the tutorial says with asyncio.  <magpie/async.h> explains each keyword.
+ *
+ * Left out until magpie has it: async for and generators, the HTTP client of the
+ * "two that everybody uses", task groups, timeouts, wait_for and as_completed, and
+ * the watchdog that tells of the third common mistake (blocking in async code).
+ */
+#include <magpie/async.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- async def, await, asyncio.run ------------------------------------- */
+
+async(const char *, greet)
+{
+    async_return("Hello, World!");
+}
+
+async(void, hello)
+{
+    puts(await(greet()));
+    return 0;
+}
+
+/* ---- the life of a coroutine -------------------------------------------- */
+
+async(int, slow_operation)
+{
+    puts("Starting slow operation...");
+    await(mag_sleep(2 * MAG_SECOND)); /* a plain function that suspends */
+    puts("Slow operation complete!");
+    async_return(42);
+}
+
+async(void, lifecycle)
+{
+    struct slow_operation *coro = slow_operation();         /* 1 define, 2 create      */
+    printf("%s %s\n", mag_kind_name(coro), mag_name(coro)); /* nothing runs yet        */
+    struct slow_operation *task = spawn(coro);              /* 3 schedule: same object */
+    printf("%s %s\n", mag_kind_name(task), mag_name(task));
+    int result = await(task);                               /* 4 execute, 5 complete   */
+    printf("Result: %d\n", result);
+    return 0;
+}
+
+/* ---- what can be awaited ------------------------------------------------- */
+
+async_future(int, answer);
+
+static void set_answer(void *f)
+{
+    future_set((struct answer *)f, 42);
+}
+
+async(void, awaitables)
+{
+    await(slow_operation());                       /* a coroutine                       */
+    await(spawn(slow_operation()));                /* a task                            */
+    struct answer *f = answer();                   /* a future, which anyone may set,   */
+    mag_call_later(1 * MAG_SECOND, set_answer, f); /* in any thread                     */
+    printf("The future's result: %d\n", await(f));
+    await(mag_sleep(MAG_SECOND / 2));              /* a plain function                  */
+    return 0;
+}
+
+/* ---- sequential and concurrent ------------------------------------------- */
+
+async(int, step, (int, n))
+{
+    printf("Step %d starting\n", n);
+    await(mag_sleep(1 * MAG_SECOND));
+    printf("Step %d done\n", n);
+    async_return(n);
+}
+
+async(int, fails, (int, n))
+{
+    printf("Step %d fails\n", n);
+    return -EIO; /* raise */
+}
+
+async(int, small_step, (int, n))
+{
+    await(mag_sleep(10 * MAG_MS));
+    async_return(n);
+}
+
+async(void, patterns)
+{
+    mag_time start = mag_now();
+    int a = await(step(1)), b = await(step(2)), c = await(step(3));
+    printf("Results: %d, %d, %d after %.0f s\n", a, b, c, mag_seconds(mag_now() - start));
+
+    int r[3];
+    start = mag_now();
+    gather(r, step(1), step(2), step(3));
+    printf("Results: [%d, %d, %d] after %.0f s\n", r[0], r[1], r[2],
+           mag_seconds(mag_now() - start));
+
+    struct small_step *many[1000];
+    int out[1000];
+    for (int i = 0; i < 1000; i++)
+        many[i] = small_step(i);
+    start = mag_now();
+    gather_n(out, many, 1000, .limit = 100); /* asked for, and refused, in asyncio */
+    printf("1000 steps of 10 ms, at most 100 at a time: %.1f s\n",
+           mag_seconds(mag_now() - start));
+
+    int rcs[3]; /* return_exceptions=True */
+    gather(r, step(1), fails(2), step(3), (.rcs = rcs));
+    printf("Results: %s, %s, %s\n", mag_err_name(rcs[0]), mag_err_name(rcs[1]),
+           mag_err_name(rcs[2]));
+    return 0;
+}
+
+/* ---- async with ----------------------------------------------------------- */
+
+struct resource {
+    const char *name;
+};
+
+static int resource_enter(struct resource *r, const char *name)
+{
+    puts("Acquiring resource...");
+    r->name = name;
+    return mag_sleep(MAG_SECOND / 2);
+}
+
+static void resource_exit(struct resource *r)
+{
+    printf("Releasing resource %s...\n", r->name);
+    mag_sleep(MAG_SECOND / 2);
+}
+
+async_resource(resource)
+
+async(void, with_resource)
+{
+    async_with(resource, res, "db") { /* exit runs on every way out: end, */
+        printf("Working with %s...\n", res->name); /* break, return, error, cancellation */
+        await(mag_sleep(1 * MAG_SECOND));
+    }
+    return 0;
+}
+
+async(void, read_file, (const char *, path))
+{
+    async_with(mag_file, f, path, "w")
+        await(mag_file_write(f, "Hello from a file!\n", 19));
+    async_with(mag_file, f, path, "r") {
+        struct mag_str content = await(mag_file_read_all_co(f));
+        fwrite(content.ptr, 1, content.len, stdout);
+    }
+    return 0;
+}
+
+async(void, files)
+{
+    char path[] = "/tmp/magpie-fundamentals-XXXXXX";
+    int fd = mkstemp(path);
+    if (fd < 0)
+        return -EACCES;
+    close(fd);
+    int rc = await_rc(read_file(path), NULL); /* except: the file is to be removed */
+    unlink(path);
+    return rc;
+}
+
+/* ---- errors ---------------------------------------------------------------- */
+
+async(int, open_missing)
+{
+    async_with(mag_file, f, "/no/such/file", "r")
+        puts("This is not reached.");
+    async_return(1);
+}
+
+async(void, errors)
+{
+    int value;
+    int rc = await_rc(open_missing(), &value); /* try ... except */
+    printf("open_missing failed: %s\n", mag_err_name(rc));
+    mag_trace_print(stdout); /* the places that the error has passed */
+    return 0;
+}
+
+/*
+ * ---- common mistakes -------------------------------------------------------
+ *
+ *     slow_operation();          warning: ignoring return value       (compiler)
+ *     int r = slow_operation();  warning: makes integer from pointer  (compiler)
+ *     step("a");                 warning: makes integer from pointer  (compiler)
+ *
+ * and at run time:
+ */
+async(void, mistakes)
+{
+    struct small_step *once = small_step(1);
+    int n = await(once);
+    int rc = await_rc(once, &n);
+    printf("Awaited twice: %s\n", mag_err_name(rc));
+
+    puts("mag_run() inside a task says on standard error:");
+    fflush(stdout);
+    rc = mag_run(small_step(2), NULL);
+    printf("and returns %s\n", mag_err_name(rc));
+
+    puts("A coroutine that is never awaited is reported at the end:");
+    fflush(stdout);
+    struct small_step *forgotten = small_step(3);
+    (void)forgotten;
+    return 0;
+}
+
+/* ---- the hands-on exercise --------------------------------------------------- */
+
+struct api {
+    const char *name, *data;
+};
+
+async(struct api, fetch_api, (const char *, name), (double, delay))
+{
+    printf("Fetching from %s...\n", name);
+    await(mag_sleep(delay * MAG_SECOND));
+    printf("Got response from %s\n", name);
+    async_return((struct api){ name, "sample" });
+}
+
+async(void, exercise)
+{
+    puts("=== Sequential ===");
+    mag_time start = mag_now();
+    await(fetch_api("API-1", 1.0));
+    await(fetch_api("API-2", 1.5));
+    await(fetch_api("API-3", 0.5));
+    double sequential = mag_seconds(mag_now() - start);
+    printf("Sequential time: %.2fs\n\n", sequential);
+
+    puts("=== Concurrent ===");
+    struct api r[3];
+    start = mag_now();
+    gather(r, fetch_api("API-1", 1.0), fetch_api("API-2", 1.5), fetch_api("API-3", 0.5));
+    double concurrent = mag_seconds(mag_now() - start);
+    printf("Concurrent time: %.2fs\n\n", concurrent);
+
+    printf("Speedup: %.1fx faster!\n", sequential / concurrent);
+    return 0;
+}
+
+/* ---- the program ---------------------------------------------------------------- */
+
+/* A constructor of whatever type as a function that gives a void pointer. */
+#define SECTION(co, about) { #co, about, make_##co }
+#define MAKE(co) \
+    static void *make_##co(void) \
+    { \
+        return co(); \
+    }
+MAKE(hello)
+MAKE(lifecycle)
+MAKE(awaitables)
+MAKE(patterns)
+MAKE(with_resource)
+MAKE(files)
+MAKE(errors)
+MAKE(mistakes)
+MAKE(exercise)
+
+static const struct section {
+    const char *name, *about;
+    void *(*make)(void);
+} sections[] = {
+    SECTION(hello, "async def, await, asyncio.run"),
+    SECTION(lifecycle, "define, create, schedule, execute, complete"),
+    SECTION(awaitables, "coroutines, tasks, futures, plain functions"),
+    SECTION(patterns, "sequential, concurrent, limited, with errors"),
+    SECTION(with_resource, "async with"),
+    SECTION(files, "async with a file"),
+    SECTION(errors, "an error and the places it passed"),
+    SECTION(mistakes, "the common mistakes, as seen at run time"),
+    SECTION(exercise, "the hands-on exercise"),
+};
+enum { N_SECTIONS = sizeof sections / sizeof *sections };
+
+static int usage(FILE *to)
+{
+    fputs("usage: fundamentals [SECTION]\n\n"
+          "Runs one section of the tutorial, or all of them in order.\n\n",
+          to);
+    for (int i = 0; i < N_SECTIONS; i++)
+        fprintf(to, "  %-15s%s\n", sections[i].name, sections[i].about);
+    return to == stdout ? 0 : 2;
+}
+
+static int run_all(void)
+{
+    for (int i = 0; i < N_SECTIONS; i++) {
+        printf("%s---- %s: %s\n\n", i ? "\n" : "", sections[i].name, sections[i].about);
+        if (mag_run(sections[i].make(), NULL) < 0)
+            return 1;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc == 1)
+        return run_all();
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        return usage(stdout);
+    for (int i = 0; argc == 2 && i < N_SECTIONS; i++)
+        if (strcmp(argv[1], sections[i].name) == 0)
+            return mag_run(sections[i].make(), NULL) < 0; /* asyncio.run(main()) */
+    return usage(stderr);
+}

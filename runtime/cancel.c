@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cancel.c - asking a task to stop
+ *
+ * A cancel sets the flag and then looks where the task runs; the
+ * task says where it runs and then looks at the flag, at its first suspension: (H)
+ * here pairs with (G) in worker.c, so one of them sees the other.  If the task was
+ * found, a message goes to its home, which alone may touch what the fiber waits for.
+ * While the message is under way it holds a reference.
+ */
+#include "cancel.h"
+
+/* On the home's thread, or on its way there. */
+static void cancel_deliver(struct mag_message *m, struct mag_worker *w)
+{
+    struct mag_task   *t = mag_container_of(m, struct mag_task, msg);
+    struct mag_fiber  *f = t->is_leaf ? NULL : mag_load_acquire(&t->fiber);
+    struct mag_worker *home = t->is_leaf ? mag_load_acquire(&t->leaf_home) :
+                              f          ? mag_load_relaxed(&f->home) : NULL;
+    struct mag_wait   *wait;
+
+    if (home != NULL && home != w) {
+        mag_worker_send(home, m);
+        return;
+    }
+    if (home != NULL) {
+        wait = f ? f->wait : t->leaf_wait;
+        if (f)
+            f->is_cancelled = true;
+        if (wait)
+            wait->cancel(wait);
+    }
+    mag_worker_release(t);
+}
+
+void mag_cancel_task(struct mag_task *t)
+{
+    struct mag_fiber  *f;
+    struct mag_worker *home;
+    uint8_t            sent = 0;
+
+    mag_store_seq(&t->is_cancelled, 1);
+    mag_fence_seq(); /* (H) pairs with worker.c (G) */
+    if (mag_task_is_done(t))
+        return;
+    f = t->is_leaf ? NULL : mag_load_acquire(&t->fiber);
+    home = t->is_leaf ? mag_load_acquire(&t->leaf_home) : f ? mag_load_relaxed(&f->home) : NULL;
+    if (home == NULL || !mag_cas(&t->is_sent, &sent, 1))
+        return;
+    mag_fetch_add(&t->extra_refs, 1);
+    t->msg.deliver = cancel_deliver;
+    mag_worker_send(home, &t->msg);
+}
+
+/* ---- when a runtime stops ----------------------------------------------------------- */
+
+enum { SWEEP = 64 }; /* tasks found at a time: the slab's lock is not held to cancel them */
+
+struct sweep {
+    struct mag_worker *worker;
+    struct mag_task   *found[SWEEP];
+    unsigned           n;
+};
+
+/* Only tasks whose home this worker is are touched: none of them can end meanwhile.
+ * What has not started sees rt->cancel_level when it does (worker.c). */
+static void find_one(struct mag_slab_head *block, void *arg)
+{
+    struct sweep      *s = arg;
+    struct mag_rt     *rt = s->worker->rt;
+    struct mag_task   *t = mag_container_of(block, struct mag_task, head);
+    struct mag_worker *home;
+    struct mag_fiber  *f;
+
+    if (s->n == SWEEP || mag_load_acquire(&block->used) != MAG_COROUTINE || t->rt != rt ||
+        !mag_load_relaxed(&t->is_begun) || mag_load_relaxed(&t->is_cancelled))
+        return;
+    if (mag_load_relaxed(&rt->cancel_level) < MAG_CANCEL_ALL &&
+        mag_load_relaxed(&t->work.slot) != MAG_SLOT_DETACHED)
+        return;
+    f = t->is_leaf ? NULL : mag_load_acquire(&t->fiber);
+    home = t->is_leaf ? mag_load_acquire(&t->leaf_home) : f ? mag_load_relaxed(&f->home) : NULL;
+    if (home == s->worker)
+        s->found[s->n++] = t;
+}
+
+static void cancel_at_home(struct mag_task *t)
+{
+    struct mag_fiber *f = t->is_leaf ? NULL : mag_load_relaxed(&t->fiber);
+    struct mag_wait  *wait = f ? f->wait : t->leaf_wait;
+
+    mag_store_seq(&t->is_cancelled, 1);
+    if (f)
+        f->is_cancelled = true;
+    if (wait)
+        wait->cancel(wait);
+}
+
+void mag_cancel_sweep(struct mag_message *m, struct mag_worker *w)
+{
+    struct sweep s = { .worker = w };
+
+    (void)m;
+    mag_store_seq(&w->sweep_sent, 0);
+    do {
+        s.n = 0;
+        mag_slab_foreach(find_one, &s);
+        for (unsigned i = 0; i < s.n; i++)
+            cancel_at_home(s.found[i]);
+    } while (s.n == SWEEP);
+}

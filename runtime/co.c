@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * co.c - coroutine objects: made, started, awaited, cancelled, given up
+ *
+ * The rule that makes tasks cheap: an object is consumed by exactly one await, and an
+ * await runs what has not begun as a plain call.
+ *
+ *      mag_await(x):  never started           -> call its body here
+ *                     in this worker's deque  -> take it out, call its body here
+ *                     done                    -> take the result
+ *                     running elsewhere       -> suspend until it ends
+ *
+ * In place, no reference count, no atomic exchange and no queue is touched: to have
+ * taken the slot is the claim.  A body that runs in place belongs to the fiber's
+ * chain (task.h), so a cancel of either reaches what the fiber is blocked in.
+ *
+ * It is not run in place where that would change its meaning: it has a stack size of
+ * its own, is bound to a worker, or this stack is nearly used up.
+ */
+#include "co.h"
+
+#include "cancel.h"
+#include "mem.h"
+#include "sys.h"
+#include "wait.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- making -------------------------------------------------------------------------- */
+
+struct mag_task *mag_co_make(const struct mag_co_type *type, enum mag_kind kind,
+                             const void *made_at)
+{
+    struct mag_worker *w = mag_worker_self();
+    struct mag_task   *t = mag_slab_alloc(w ? &w->slab : NULL, MAG_TASK_BYTES + type->frame_bytes);
+
+    if (MAG_UNLIKELY(t == NULL))
+        return NULL;
+    memset((char *)t + sizeof t->head, 0, sizeof *t - sizeof t->head);
+    memset(mag_task_frame(t), 0, type->frame_bytes);
+    t->work.run = mag_worker_run_task;
+    mag_store_relaxed(&t->work.slot, MAG_SLOT_NONE);
+    t->type = type;
+    t->rt = w ? w->rt : NULL;
+    t->made_at = made_at;
+    mag_store_relaxed(&t->head.used, (uint32_t)kind);
+    return t;
+}
+
+void *mag_co_new(const struct mag_co_type *type, const void *made_at)
+{
+    struct mag_task *t = mag_co_make(type, MAG_COROUTINE, made_at);
+
+    return t ? mag_task_frame(t) : NULL;
+}
+
+/* One of the awaiters and starters of an object; the first. */
+bool mag_co_begin(struct mag_task *t)
+{
+    if (mag_load_relaxed(&t->head.used) == 0 || mag_load_relaxed(&t->is_begun))
+        return false;
+    mag_store_relaxed(&t->is_begun, 1); /* two threads that start one object race anyway */
+    return true;
+}
+
+static void unbegin(struct mag_task *t)
+{
+    mag_store_relaxed(&t->is_begun, 0);
+}
+
+/* ---- starting --------------------------------------------------------------------------- */
+
+static int check_options(const struct mag_rt *rt, const struct mag_spawn_options *o)
+{
+    if (o->worker > rt->n_workers || o->stack_bytes > MAG_STACK_BYTES_MAX ||
+        (o->stack_bytes && o->stack_bytes < MAG_STACK_BYTES_MIN))
+        return -EINVAL;
+    return 0;
+}
+
+/* Options that matter go to a block of their own; most tasks have none. */
+static int set_info(struct mag_task *t, struct mag_rt *rt, const struct mag_spawn_options *o)
+{
+    struct mag_worker     *w = mag_worker_self();
+    struct mag_spawn_info *info;
+    int                    rc;
+
+    if (o == NULL || (!o->name && !o->stack_bytes && !o->pin && !o->worker && !o->site))
+        return 0;
+    rc = check_options(rt, o);
+    if (rc < 0)
+        return rc;
+    info = mag_slab_alloc(w ? &w->slab : NULL, sizeof *info);
+    if (info == NULL)
+        return -ENOMEM;
+    mag_store_relaxed(&info->head.used, MAG_AUXILIARY);
+    info->name = o->name;
+    info->site = o->site;
+    info->stack_bytes = o->stack_bytes;
+    info->pin = o->pin;
+    info->worker = o->worker ? &rt->workers[o->worker - 1] : o->pin ? w : NULL;
+    t->info = info;
+    return 0;
+}
+
+/* Hands a begun task to the scheduler. */
+void mag_co_schedule(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t)
+{
+    struct mag_worker *target = t->info ? t->info->worker : NULL;
+
+    t->is_counted = true;
+    t->rt = rt;
+    if (w)
+        mag_store_relaxed(&w->n_spawned, w->n_spawned + 1);
+    else
+        mag_fetch_add(&rt->n_submitted, 1);
+    if (target) {
+        t->msg.deliver = mag_worker_deliver_local;
+        mag_worker_send(target, &t->msg);
+    } else if (w) {
+        mag_worker_push(w, t);
+    } else {
+        t->msg.deliver = mag_worker_deliver_task;
+        mag_worker_post(rt, &t->msg);
+    }
+}
+
+static int start_on(struct mag_worker *w, struct mag_rt *rt, void *coro,
+                    const struct mag_spawn_options *options)
+{
+    struct mag_task *t = mag_task_of(coro);
+    int              rc;
+
+    if (t == NULL)
+        return -ENOMEM;
+    if (!mag_co_begin(t))
+        return -EALREADY;
+    rc = set_info(t, rt, options);
+    if (rc < 0) {
+        unbegin(t);
+        return rc;
+    }
+    mag_co_schedule(w, rt, t);
+    return 0;
+}
+
+int mag_start(void *coro, const struct mag_spawn_options *options)
+{
+    struct mag_worker *w = mag_worker_self();
+
+    if (w == NULL)
+        return coro ? -ENXIO : -ENOMEM;
+    return start_on(w, w->rt, coro, options);
+}
+
+int mag_submit(struct mag_rt *rt, void *coro, const struct mag_spawn_options *options)
+{
+    struct mag_worker *w = mag_worker_self();
+
+    return start_on(w && w->rt == rt ? w : NULL, rt, coro, options);
+}
+
+/* A coroutine without a type of its own: the type is kept behind the frame. */
+int mag_spawn(struct mag_task **out, int (*body)(void *frame, void *result), const void *frame,
+              size_t frame_bytes, size_t result_bytes, const struct mag_spawn_options *options)
+{
+    size_t             result_offset = (frame_bytes + 15) & ~(size_t)15;
+    size_t             type_offset = (result_offset + result_bytes + 15) & ~(size_t)15;
+    struct mag_co_type type = { .name = options && options->name ? options->name : "task",
+                                .body = body,
+                                .frame_bytes = (uint32_t)(type_offset + sizeof type),
+                                .result_offset = (uint32_t)result_offset,
+                                .result_bytes = (uint32_t)result_bytes };
+    char              *co;
+    int                rc;
+
+    if (frame_bytes > UINT32_MAX / 4 || result_bytes > UINT32_MAX / 4 || body == NULL)
+        return -EINVAL;
+    if (mag_worker_self() == NULL)
+        return -ENXIO;
+    co = mag_co_new(&type, __builtin_return_address(0));
+    if (co == NULL)
+        return -ENOMEM;
+    if (frame_bytes)
+        memcpy(co, frame, frame_bytes);
+    memcpy(co + type_offset, &type, sizeof type);
+    mag_task_of(co)->type = (struct mag_co_type *)(co + type_offset);
+    rc = mag_start(co, options);
+    if (rc < 0)
+        mag_worker_release(mag_task_of(co));
+    else
+        *out = (struct mag_task *)co;
+    return rc;
+}
+
+/* ---- awaiting ----------------------------------------------------------------------------- */
+
+/* The error's trace goes to who awaits. */
+static void hand_trace_on(struct mag_task *t)
+{
+    struct mag_fiber *f = mag_fiber_self();
+    struct mag_task  *to = f ? f->current : NULL;
+    struct mag_trace *old;
+
+    if (to == NULL)
+        return;
+    old = to->trace;
+    to->trace = t->trace;
+    t->trace = NULL;
+    if (old)
+        mag_slab_free(NULL, &old->head);
+}
+
+/* The end of every await: result out, object freed. */
+int mag_co_collect(struct mag_task *t, int rc, void *result)
+{
+    if (rc >= 0 && result)
+        memcpy(result, mag_task_result(t), t->type->result_bytes);
+    if (MAG_UNLIKELY(t->trace != NULL) && rc < 0)
+        hand_trace_on(t);
+    mag_worker_release(t);
+    return rc;
+}
+
+bool mag_co_fits_here(const struct mag_fiber *f, const struct mag_task *t)
+{
+    if (MAG_UNLIKELY(t->is_leaf || t->type->stack_bytes != 0))
+        return false;
+    if (t->info && (t->info->stack_bytes || t->info->worker))
+        return false;
+    return mag_fiber_has_room(f);
+}
+
+static int run_here(struct mag_fiber *f, struct mag_task *t, void *result)
+{
+    int rc;
+
+    mag_store_relaxed(&t->work.slot, MAG_SLOT_TAKEN); /* a second awaiter is refused */
+    rc = mag_worker_call(f, t);
+    if (t->is_counted) {
+        struct mag_worker *w = mag_worker_self();
+        mag_store_release(&w->n_ended, w->n_ended + 1);
+    }
+    return mag_co_collect(t, rc, result);
+}
+
+static bool is_in_chain(const struct mag_fiber *f, const struct mag_task *t)
+{
+    const struct mag_task *c = f->current;
+
+    while (c && c != t)
+        c = c->outer;
+    return c != NULL;
+}
+
+/* Suspended until it ends; a future may be given up instead. */
+static int wait_here(struct mag_fiber *f, struct mag_task *t, void *result)
+{
+    int rc;
+
+    if (is_in_chain(f, t))
+        return -EDEADLK;
+    rc = mag_wait_task(f, t);
+    if (rc == -EBUSY)
+        return -EALREADY;
+    if (rc < 0) { /* a future, given up */
+        mag_worker_release(t);
+        return rc;
+    }
+    return mag_co_collect(t, t->rc, result);
+}
+
+/* Outside a task: the same by blocking the thread; an unstarted body runs right here. */
+static int await_outside(struct mag_task *t, void *result)
+{
+    int rc;
+
+    if (mag_co_begin(t))
+        return mag_co_collect(t, t->type->body(mag_task_frame(t), mag_task_result(t)), result);
+    rc = mag_wait_task_outside(t);
+    return rc < 0 ? rc : mag_co_collect(t, t->rc, result);
+}
+
+/* An object that nobody has started: in place if that is possible. */
+static int await_unstarted(struct mag_worker *w, struct mag_fiber *f, struct mag_task *t,
+                           void *result)
+{
+    mag_store_relaxed(&t->is_begun, 1);
+    if (MAG_LIKELY(mag_co_fits_here(f, t)))
+        return run_here(f, t, result);
+    if (t->is_leaf) {
+        t->rt = w->rt;
+        t->type->body(mag_task_frame(t), mag_task_result(t));
+    } else {
+        mag_co_schedule(w, w->rt, t);
+    }
+    return wait_here(f, t, result);
+}
+
+int mag_await(void *awaitable, void *result, size_t result_bytes)
+{
+    struct mag_task   *t = mag_task_of(awaitable);
+    struct mag_worker *w = mag_worker_self();
+    struct mag_fiber  *f = w ? w->fiber : NULL;
+    uint32_t           kind;
+
+    if (MAG_UNLIKELY(t == NULL))
+        return -ENOMEM;
+    kind = mag_load_relaxed(&t->head.used);
+    if (MAG_UNLIKELY(kind == 0))
+        return -EALREADY;
+    if (MAG_UNLIKELY(result && result_bytes != t->type->result_bytes))
+        return -EINVAL;
+    if (MAG_UNLIKELY(f == NULL))
+        return await_outside(t, result);
+    if (kind == MAG_COROUTINE) {
+        if (!mag_load_relaxed(&t->is_begun))
+            return await_unstarted(w, f, t, result);
+        if (mag_co_fits_here(f, t) && mag_deque_take(&w->deque, &t->work))
+            return run_here(f, t, result);
+    }
+    if (mag_task_is_done(t))
+        return mag_co_collect(t, t->rc, result);
+    return wait_here(f, t, result);
+}
+
+/* ---- cancelling, giving up --------------------------------------------------------------- */
+
+int mag_cancel(void *task)
+{
+    struct mag_task *t = mag_task_of(task);
+
+    if (t == NULL)
+        return -ENOMEM;
+    if (mag_load_relaxed(&t->head.used) != MAG_COROUTINE || !mag_load_relaxed(&t->is_begun))
+        return -EINVAL;
+    mag_cancel_task(t);
+    return 0;
+}
+
+int mag_detach(void *task)
+{
+    struct mag_task *t = mag_task_of(task);
+    uint64_t         slot;
+
+    if (t == NULL)
+        return -ENOMEM;
+    if (mag_load_relaxed(&t->head.used) != MAG_COROUTINE || !mag_load_relaxed(&t->is_begun))
+        return -EINVAL;
+    slot = mag_load_acquire(&t->work.slot);
+    do {
+        if (slot == MAG_SLOT_DONE) {
+            mag_worker_release(t);
+            return 0;
+        }
+        if (slot > MAG_SLOT_NONE)
+            return -EALREADY;
+    } while (!mag_cas(&t->work.slot, &slot, MAG_SLOT_DETACHED));
+    return 0;
+}
+
+int mag_close(void *awaitable)
+{
+    struct mag_task *t = mag_task_of(awaitable);
+    int              rc;
+
+    if (t == NULL)
+        return 0;
+    if (mag_load_relaxed(&t->head.used) == 0)
+        return -EALREADY;
+    if (mag_co_begin(t)) {
+        mag_worker_release(t);
+        return 0;
+    }
+    if (mag_load_relaxed(&t->head.used) == MAG_COROUTINE)
+        mag_cancel_task(t);
+    rc = mag_await(awaitable, NULL, 0);
+    return rc == -ECANCELED || rc >= 0 ? 0 : rc;
+}
+
+/* ---- looking --------------------------------------------------------------------------------- */
+
+const char *mag_kind_name(const void *awaitable)
+{
+    const struct mag_task *t = mag_task_of(awaitable);
+    uint32_t               kind = t ? mag_load_relaxed(&t->head.used) : 0;
+
+    if (kind == MAG_FUTURE)
+        return "future";
+    if (kind == MAG_COROUTINE)
+        return mag_load_relaxed(&t->is_begun) ? "task" : "coroutine";
+    return "freed";
+}
+
+const char *mag_name(const void *awaitable)
+{
+    const struct mag_task *t = mag_task_of(awaitable);
+
+    return t && mag_load_relaxed(&t->head.used) ? mag_task_name(t) : "?";
+}
+
+bool mag_done(const void *awaitable)
+{
+    const struct mag_task *t = mag_task_of(awaitable);
+
+    return t && mag_load_relaxed(&t->head.used) && mag_task_is_done(t);
+}
+
+struct mag_task *mag_self(void)
+{
+    struct mag_fiber *f = mag_fiber_self();
+
+    return f && f->current ? mag_task_frame(f->current) : NULL;
+}

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gather.c - many coroutines at once, waiting for all
+ *
+ * 100,000 children are not 100,000 queue entries.  They are one entry, a *feeder*,
+ * which stands for the children from lo to hi that have not begun.  Whoever has the
+ * feeder takes one child off it, puts it back into the deque, and runs the child as a
+ * plain call:
+ *
+ *      take lo; push feeder; call child; pop feeder; take lo; ...        5 ns a child
+ *
+ * If the child suspends, the feeder is in the deque, and the next fiber goes on with
+ * it; if a thief takes it, the thief splits it and runs one half.  A child that needs
+ * no stack (a sleep) is only started; a task or a future is waited for.
+ *
+ *      pending = children that have not ended + those who run a feeder, the awaiter too
+ *
+ * The awaiter gives its own share up only after it has left its stack; so whoever
+ * brings pending to 0 finds it suspended, and makes it ready.  While anybody has a
+ * share, the gather, and its feeders, live.
+ *
+ * With a limit there are no feeders but `limit' lanes, each of which takes the next
+ * child when its last one has ended.
+ *
+ * Freeing: only on the awaiter's home thread (children that ended elsewhere wait for
+ * the end), which is also where a failure cancels the siblings: so the walk over the
+ * children needs no lock.  A child that begins at that moment sees is_stopping through
+ * its scope_cancelled, by the fence pair (G) and (H) (cancel.c).
+ *
+ * Rejected: pushing all children (a deque of 8,192 slots, and 4 ns each); recursive
+ * halving by fork and join (twice the suspensions when children suspend).
+ */
+#include "cancel.h"
+#include "co.h"
+#include "mem.h"
+#include "wait.h"
+
+#include <errno.h>
+
+struct feeder {
+    struct mag_work work;
+    struct mag_message msg;      /* on its way through rt->inject, if a deque was full */
+    struct gather *g;
+    struct feeder *next;         /* [g->feeders] */
+    struct mag_worker *pushed_by;
+    size_t lo, hi;
+};
+
+struct gather {
+    struct mag_wait wait;
+    struct mag_waiter waiter;    /* of every child that is not called in place */
+    struct mag_message msg;      /* a failure elsewhere, on its way home */
+    struct mag_worker *home;     /* [const] */
+    struct mag_fiber *fiber;     /* [const] the awaiter */
+    void **children;             /* [home] NULL: ended and freed */
+    size_t n;                    /* [const] */
+    char *results;               /* [const] may be NULL */
+    size_t result_bytes;         /* [const] */
+    int *rcs;                    /* [const] may be NULL */
+    mag_atomic(size_t) pending;  /* [any] shares, see above */
+    mag_atomic(size_t) cursor;   /* [any] lanes: the next child */
+    mag_atomic(uint32_t) is_stopping; /* [any] what begins now is cancelled */
+    mag_atomic(int32_t) first_rc;     /* [any] the first error */
+    mag_atomic(uint32_t) is_sent;     /* [any] msg is in use, or was */
+    mag_atomic(struct feeder *) feeders; /* [any] split off; freed at the end */
+    struct feeder first;
+};
+
+static void give_up(struct gather *g, size_t shares)
+{
+    struct mag_fiber *f = g->fiber;
+
+    if (shares && mag_fetch_sub(&g->pending, shares) == shares)
+        mag_worker_ready(f);
+}
+
+/* ---- failure --------------------------------------------------------------------------- */
+
+/* On the home's thread. */
+static void cancel_children(struct gather *g)
+{
+    for (size_t i = 0; i < g->n; i++) {
+        struct mag_task *t = mag_task_of(g->children[i]);
+        if (t && mag_load_relaxed(&t->head.used) == MAG_COROUTINE &&
+            mag_load_relaxed(&t->is_begun) && !mag_task_is_done(t))
+            mag_cancel_task(t);
+    }
+}
+
+static void stop_deliver(struct mag_message *m, struct mag_worker *w)
+{
+    struct gather *g = mag_container_of(m, struct gather, msg);
+
+    (void)w;
+    cancel_children(g);
+    give_up(g, 1);
+}
+
+/* Cancels the siblings, here or by a message that holds a share. */
+static void stop(struct gather *g)
+{
+    mag_store_seq(&g->is_stopping, 1);
+    mag_fence_seq(); /* (H) pairs with worker.c (G) */
+    if (mag_worker_self() == g->home) {
+        cancel_children(g);
+    } else {
+        mag_fetch_add(&g->pending, 1);
+        g->msg.deliver = stop_deliver;
+        mag_worker_send(g->home, &g->msg);
+    }
+}
+
+static void note_rc(struct gather *g, int rc)
+{
+    int32_t  none = 0;
+    uint32_t sent = 0;
+
+    if (rc >= 0)
+        return;
+    (void)mag_cas(&g->first_rc, &none, rc);
+    if (g->rcs == NULL && mag_cas(&g->is_sent, &sent, 1))
+        stop(g);
+}
+
+/* The awaiter was cancelled: on its home's thread. */
+static void gather_cancel(struct mag_wait *wait)
+{
+    struct gather *g = mag_container_of(wait, struct gather, wait);
+    int32_t        none = 0;
+    uint32_t       sent = 0;
+
+    if (mag_cas(&g->is_sent, &sent, 1)) {
+        (void)mag_cas(&g->first_rc, &none, -ECANCELED);
+        stop(g);
+    }
+}
+
+/* ---- one child ---------------------------------------------------------------------------- */
+
+static void *result_of(struct gather *g, size_t i)
+{
+    return g->results ? g->results + i * g->result_bytes : NULL;
+}
+
+/* On the home's thread: result and rc out, object freed. */
+static void collect(struct gather *g, size_t i, struct mag_task *t, int rc)
+{
+    g->children[i] = NULL;
+    if (g->rcs)
+        g->rcs[i] = rc;
+    mag_co_collect(t, rc, result_of(g, i));
+}
+
+/* A child that ended in a call, on any thread. */
+static void ended_here(struct gather *g, size_t i, struct mag_task *t, int rc)
+{
+    if (mag_worker_self() == g->home) {
+        collect(g, i, t, rc);
+    } else {
+        t->rc = rc;
+        mag_store_release(&t->work.slot, MAG_SLOT_DONE);
+    }
+    if (MAG_UNLIKELY(rc < 0))
+        note_rc(g, rc);
+}
+
+static void child_notify(struct mag_waiter *waiter, struct mag_task *ended)
+{
+    struct gather *g = mag_container_of(waiter, struct gather, waiter);
+
+    note_rc(g, ended->rc);
+    give_up(g, 1);
+}
+
+/* One that did not run in place: a leaf, or a task that wants a stack of its own.  The
+ * object is nobody else's yet, so the waiter is simply written. */
+static void begin_elsewhere(struct gather *g, struct mag_task *t)
+{
+    struct mag_worker *w = mag_worker_self();
+
+    if (t->is_leaf) {
+        mag_store_relaxed(&t->work.slot, mag_slot_of_waiter(&g->waiter));
+        t->rt = w->rt;
+        t->type->body(mag_task_frame(t), mag_task_result(t));
+        return;
+    }
+    mag_co_schedule(w, w->rt, t);
+    if (mag_task_wait(t, &g->waiter) < 0)
+        child_notify(&g->waiter, t);
+}
+
+/* Runs or waits for child i: 1 if it has ended, 0 if it will give its share up. */
+static size_t run_child(struct gather *g, size_t i)
+{
+    struct mag_task  *t = mag_task_of(g->children[i]);
+    struct mag_fiber *f = mag_fiber_self();
+    int               rc;
+
+    if (MAG_UNLIKELY(t == NULL)) {
+        if (g->rcs)
+            g->rcs[i] = -ENOMEM;
+        note_rc(g, -ENOMEM);
+        return 1;
+    }
+    if (MAG_LIKELY(mag_co_begin(t))) {
+        t->scope_cancelled = &g->is_stopping;
+        if (MAG_UNLIKELY(mag_load_relaxed(&g->is_stopping)))
+            rc = -ECANCELED;
+        else if (MAG_LIKELY(mag_co_fits_here(f, t)))
+            rc = mag_worker_call(f, t);
+        else
+            return begin_elsewhere(g, t), 0;
+    } else {
+        rc = mag_task_wait(t, &g->waiter);
+        if (rc == 0)
+            return 0;
+        rc = rc == -EALREADY && mag_task_is_done(t) ? t->rc : -EALREADY;
+    }
+    ended_here(g, i, t, rc);
+    return 1;
+}
+
+/* ---- feeders --------------------------------------------------------------------------------- */
+
+static void feeder_deliver(struct mag_message *m, struct mag_worker *w);
+
+static void feeder_push(struct mag_worker *w, struct feeder *fd)
+{
+    fd->pushed_by = w;
+    if (MAG_LIKELY(mag_deque_push(&w->deque, &fd->work)))
+        return;
+    mag_store_relaxed(&fd->work.slot, MAG_SLOT_NONE);
+    fd->msg.deliver = feeder_deliver;
+    mag_worker_post(w->rt, &fd->msg);
+}
+
+static void feeder_deliver(struct mag_message *m, struct mag_worker *w)
+{
+    feeder_push(w, mag_container_of(m, struct feeder, msg));
+}
+
+/* Runs children while the feeder comes back; the caller holds a share.  Returns the
+ * children that have ended, whose shares are the caller's to give up. */
+static size_t feed(struct gather *g, struct feeder *fd)
+{
+    size_t n_ended = 0;
+
+    for (;;) {
+        size_t i = fd->lo++;
+        bool   is_last = fd->lo == fd->hi;
+
+        if (!is_last)
+            feeder_push(mag_worker_self(), fd);
+        n_ended += run_child(g, i);
+        if (is_last || !mag_deque_take(&mag_worker_self()->deque, &fd->work))
+            return n_ended;
+    }
+}
+
+/* Half of the range for another thief, if there is memory for a feeder. */
+static void split(struct mag_worker *w, struct feeder *fd)
+{
+    struct feeder *half = mag_mem_alloc(sizeof *half);
+    struct gather *g = fd->g;
+    size_t         mid = fd->lo + (fd->hi - fd->lo) / 2;
+
+    if (half == NULL)
+        return;
+    *half = *fd;
+    half->lo = mid;
+    fd->hi = mid;
+    half->next = mag_load_relaxed(&g->feeders);
+    while (!mag_cas(&g->feeders, &half->next, half))
+        ;
+    feeder_push(w, half);
+}
+
+/* work.run of a feeder: on a fiber of its own, on any worker. */
+static void feeder_run(struct mag_work *work)
+{
+    struct feeder     *fd = mag_container_of(work, struct feeder, work);
+    struct mag_worker *w = mag_worker_self();
+    struct gather     *g = fd->g;
+
+    mag_fetch_add(&g->pending, 1); /* children remain, so g is alive */
+    w->fiber->current = NULL;
+    w->fiber->is_cancelled = false;
+    if (fd->pushed_by != w && fd->hi - fd->lo > 1)
+        split(w, fd);
+    give_up(g, feed(g, fd) + 1);
+}
+
+/* ---- lanes -------------------------------------------------------------------------------------- */
+
+/* One child after the other, each to its end. */
+static size_t run_lane(struct gather *g)
+{
+    size_t n_ended = 0, i;
+
+    while ((i = mag_fetch_add(&g->cursor, 1)) < g->n) {
+        struct mag_task *t = mag_task_of(g->children[i]);
+        if (t && mag_load_relaxed(&t->head.used) == MAG_COROUTINE &&
+            !mag_load_relaxed(&t->is_begun) && !mag_co_fits_here(mag_fiber_self(), t) &&
+            !mag_load_relaxed(&g->is_stopping)) {
+            mag_co_begin(t);
+            t->scope_cancelled = &g->is_stopping;
+            if (t->is_leaf)
+                t->type->body(mag_task_frame(t), mag_task_result(t));
+            else
+                mag_co_schedule(mag_worker_self(), mag_worker_self()->rt, t);
+        }
+        if (t && mag_load_relaxed(&t->is_begun) &&
+            mag_wait_task(mag_fiber_self(), t) == 0) {
+            ended_here(g, i, t, t->rc);
+            n_ended++;
+        } else {
+            n_ended += run_child(g, i);
+        }
+    }
+    return n_ended;
+}
+
+static void lane_run(struct mag_work *work)
+{
+    struct gather     *g = mag_container_of(work, struct feeder, work)->g;
+    struct mag_worker *w = mag_worker_self();
+
+    w->fiber->current = NULL;
+    w->fiber->is_cancelled = false;
+    give_up(g, run_lane(g) + 1); /* its share was taken when it was pushed */
+}
+
+static struct feeder *push_lanes(struct mag_worker *w, struct gather *g, size_t n_lanes)
+{
+    struct feeder *lanes = mag_mem_alloc(n_lanes * sizeof *lanes);
+
+    if (lanes == NULL)
+        return NULL;
+    g->pending += n_lanes; /* not shared yet */
+    for (size_t i = 0; i < n_lanes; i++) {
+        lanes[i] = (struct feeder){ .work.run = lane_run, .g = g };
+        feeder_push(w, &lanes[i]);
+    }
+    return lanes;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------ */
+
+static void drop_own_share(void *arg)
+{
+    give_up(arg, 1);
+}
+
+/* Until all shares but the awaiter's are given up. */
+static void wait_all(struct gather *g, size_t n_ended)
+{
+    if (mag_load_acquire(&g->pending) == n_ended + 1)
+        return;
+    if (n_ended)
+        mag_fetch_sub(&g->pending, n_ended);
+    g->fiber->wait = &g->wait;
+    if (mag_worker_is_cancelled(g->fiber))
+        gather_cancel(&g->wait);
+    mag_worker_suspend(drop_own_share, g);
+}
+
+/* What did not end on this thread in a call. */
+static void collect_rest(struct gather *g)
+{
+    struct feeder *fd, *next;
+
+    for (size_t i = 0; i < g->n; i++) {
+        struct mag_task *t = mag_task_of(g->children[i]);
+        if (t)
+            collect(g, i, t, t->rc);
+    }
+    for (fd = g->feeders; fd; fd = next) {
+        next = fd->next;
+        mag_mem_free(fd);
+    }
+}
+
+static int close_all(void **awaitables, size_t n, int rc)
+{
+    for (size_t i = 0; i < n; i++) {
+        mag_close(awaitables[i]);
+        awaitables[i] = NULL;
+    }
+    return rc;
+}
+
+static int gather_outside(struct gather *g)
+{
+    int first = 0;
+
+    for (size_t i = 0; i < g->n; i++) {
+        int rc = first && !g->rcs ? -ECANCELED : 0;
+        if (rc < 0)
+            mag_close(g->children[i]);
+        else
+            rc = mag_await(g->children[i], result_of(g, i), g->result_bytes);
+        g->children[i] = NULL;
+        if (g->rcs)
+            g->rcs[i] = rc;
+        if (rc < 0 && first == 0)
+            first = rc;
+    }
+    return g->rcs ? 0 : first;
+}
+
+static int check_sizes(const struct gather *g)
+{
+    for (size_t i = 0; g->results && i < g->n; i++)
+        if (g->children[i] && mag_load_relaxed(&mag_task_of(g->children[i])->head.used) &&
+            mag_task_of(g->children[i])->type->result_bytes != g->result_bytes)
+            return -EINVAL;
+    return 0;
+}
+
+/* The awaiter's part: it feeds, or is one lane, like the others. */
+static int run_all(struct mag_worker *w, struct gather *g, size_t limit)
+{
+    struct feeder *lanes = NULL;
+    bool           has_lanes = limit && limit < g->n;
+    size_t         n_ended;
+
+    if (has_lanes && limit > 1) {
+        lanes = push_lanes(w, g, limit - 1);
+        if (lanes == NULL)
+            return close_all(g->children, g->n, -ENOMEM);
+    }
+    n_ended = has_lanes ? run_lane(g) : feed(g, &g->first);
+    wait_all(g, n_ended);
+    collect_rest(g);
+    mag_mem_free(lanes);
+    if (g->rcs)
+        return mag_load_relaxed(&g->is_stopping) ? -ECANCELED : 0;
+    return mag_load_relaxed(&g->first_rc);
+}
+
+int mag_gather(void *results, size_t result_bytes, void **awaitables, size_t n,
+               const struct mag_gather_options *options)
+{
+    struct mag_worker *w = mag_worker_self();
+    struct gather      g = { .wait.cancel = gather_cancel,
+                             .waiter.notify = child_notify,
+                             .children = awaitables,
+                             .n = n,
+                             .results = results,
+                             .result_bytes = result_bytes,
+                             .rcs = options ? options->rcs : NULL,
+                             .pending = n + 1 };
+
+    if (n == 0)
+        return 0;
+    if (check_sizes(&g) < 0)
+        return close_all(awaitables, n, -EINVAL);
+    if (w == NULL || w->fiber == NULL)
+        return gather_outside(&g);
+    g.home = w;
+    g.fiber = w->fiber;
+    g.first = (struct feeder){ .work.run = feeder_run, .g = &g, .hi = n };
+    return run_all(w, &g, options ? options->limit : 0);
+}

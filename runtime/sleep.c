@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sleep.c - sleeping, yielding, and calling something later
+ *
+ * A task that sleeps is a timer of its home worker on its own stack (wait.c).  A
+ * mag_sleep_co that is spawned or gathered has no stack at all: it is a leaf, whose
+ * timer lies in the object, 200 bytes in all.  Outside a task everything here blocks
+ * the thread.
+ *
+ * Leaf, on its worker's thread:
+ *      start: leaf_home = worker, arm the timer, fence (G), look for a cancel (H)
+ *      fire, or a cancel's message: leaf_home = NULL, end
+ */
+#include "clock.h"
+#include "co.h"
+#include "mem.h"
+#include "sys.h"
+#include "wait.h"
+
+#include <errno.h>
+
+/* ---- functions ------------------------------------------------------------------------ */
+
+int mag_sleep_until(mag_time deadline)
+{
+    return mag_wait_in_task() ? mag_wait_until(deadline) : mag_sys_sleep_until(deadline);
+}
+
+int mag_sleep(mag_time duration_ns)
+{
+    mag_time now = mag_clock_now();
+
+    if (duration_ns < 0)
+        return -EINVAL;
+    return mag_sleep_until(duration_ns < MAG_NEVER - now ? now + duration_ns : MAG_NEVER);
+}
+
+int mag_yield(void)
+{
+    struct mag_fiber *f = mag_fiber_self();
+
+    if (f == NULL) {
+        mag_sys_yield();
+        return 0;
+    }
+    if (mag_worker_is_cancelled(f))
+        return -ECANCELED;
+    mag_worker_yield();
+    return 0;
+}
+
+/* ---- the coroutine ----------------------------------------------------------------------- */
+
+struct mag_sleep_co {
+    char             value; /* what async.h shows of it */
+    mag_time         duration;
+    struct mag_wait  wait;
+    struct mag_timer timer;
+};
+
+static void leaf_end(struct mag_sleep_co *s, int rc)
+{
+    struct mag_task *t = mag_task_of_frame(s);
+
+    mag_store_release(&t->leaf_home, NULL);
+    if (t->is_counted)
+        mag_worker_end(mag_worker_self(), t, rc);
+    else if (mag_task_end(t, rc))
+        mag_worker_release(t);
+}
+
+static void leaf_fire(struct mag_timer *timer)
+{
+    leaf_end(mag_container_of(timer, struct mag_sleep_co, timer), 0);
+}
+
+static void leaf_cancel(struct mag_wait *wait)
+{
+    struct mag_sleep_co *s = mag_container_of(wait, struct mag_sleep_co, wait);
+
+    if (mag_timers_cancel(&mag_worker_self()->timers, &s->timer))
+        leaf_end(s, -ECANCELED);
+}
+
+/* Returns with the sleep under way; outside a task, with it over. */
+static int leaf_start(void *frame, void *result)
+{
+    struct mag_sleep_co *s = frame;
+    struct mag_task     *t = mag_task_of_frame(s);
+    struct mag_worker   *w = mag_worker_self();
+    mag_time             now = mag_clock_now();
+    int                  rc;
+
+    (void)result;
+    if (w == NULL)
+        return mag_sys_sleep(s->duration);
+    s->wait.cancel = leaf_cancel;
+    t->leaf_wait = &s->wait;
+    mag_timer_init(&s->timer, leaf_fire);
+    rc = s->duration < 0 ? -EINVAL : 0;
+    if (rc == 0)
+        rc = mag_timers_add(&w->timers, &s->timer,
+                            s->duration < MAG_NEVER - now ? now + s->duration : MAG_NEVER);
+    if (rc < 0) {
+        leaf_end(s, rc);
+        return rc;
+    }
+    mag_store_release(&t->leaf_home, w);
+    mag_fence_seq(); /* (G) pairs with cancel.c (H) */
+    if (mag_load_relaxed(&t->is_cancelled))
+        leaf_cancel(&s->wait);
+    return 0;
+}
+
+static const struct mag_co_type sleep_type = {
+    .name = "mag_sleep",
+    .body = leaf_start,
+    .frame_bytes = sizeof(struct mag_sleep_co),
+    .defined = { __FILE__, __LINE__, "mag_sleep_co" },
+};
+
+struct mag_sleep_co *mag_sleep_co(mag_time duration_ns)
+{
+    struct mag_task     *t = mag_co_make(&sleep_type, MAG_COROUTINE, __builtin_return_address(0));
+    struct mag_sleep_co *s;
+
+    if (t == NULL)
+        return NULL;
+    t->is_leaf = true;
+    s = mag_task_frame(t);
+    s->duration = duration_ns;
+    return s;
+}
+
+/* ---- callbacks ------------------------------------------------------------------------------- */
+
+struct call {
+    struct mag_timer timer;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static void call_fire(struct mag_timer *timer)
+{
+    struct call *c = mag_container_of(timer, struct call, timer);
+
+    c->fn(c->arg);
+    mag_mem_free(c);
+}
+
+int mag_call_later(mag_time delay_ns, void (*fn)(void *arg), void *arg)
+{
+    struct mag_worker *w = mag_worker_self();
+    mag_time           now = mag_clock_now();
+    struct call       *c;
+    int                rc;
+
+    if (w == NULL)
+        return -ENXIO;
+    if (delay_ns < 0 || fn == NULL)
+        return -EINVAL;
+    c = mag_mem_alloc(sizeof *c);
+    if (c == NULL)
+        return -ENOMEM;
+    c->fn = fn;
+    c->arg = arg;
+    mag_timer_init(&c->timer, call_fire);
+    rc = mag_timers_add(&w->timers, &c->timer,
+                        delay_ns < MAG_NEVER - now ? now + delay_ns : MAG_NEVER);
+    if (rc < 0)
+        mag_mem_free(c);
+    return rc;
+}
+
+/* ---- threads ------------------------------------------------------------------------------------ */
+
+int mag_to_thread(int (*fn)(void *arg), void *arg)
+{
+    return mag_wait_job(MAG_LANE_USER, fn, arg);
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * task.c - the end of a task, and who waits for it
+ *
+ * One word decides (task.h, deque.h):
+ *
+ *      index/NONE --- mag_task_wait: CAS ---> waiter --- mag_task_unwait: CAS ---> NONE
+ *           |                                   |
+ *           +------- mag_task_end: xchg --------+----------> DONE, and tell the waiter
+ *
+ * A thief that moves a task to its own deque changes index to index by CAS
+ * (deque.c, adopt), so it never overwrites a waiter.
+ *
+ * Ordering: the exchange releases the result and rc, the failed or later CAS (or the
+ * load of DONE) acquires them.  After the exchange the ender touches the task no more,
+ * unless it was detached and so is the ender's.
+ */
+#include "task.h"
+
+#include <errno.h>
+
+int mag_task_wait(struct mag_task *t, struct mag_waiter *waiter)
+{
+    uint64_t slot = mag_load_acquire(&t->work.slot);
+
+    do {
+        if (slot == MAG_SLOT_DONE)
+            return -EALREADY;
+        if (slot > MAG_SLOT_NONE)
+            return -EBUSY;
+        /* retried only when a thief has moved it in between */
+    } while (!mag_cas(&t->work.slot, &slot, mag_slot_of_waiter(waiter)));
+    return 0;
+}
+
+bool mag_task_unwait(struct mag_task *t, struct mag_waiter *waiter)
+{
+    uint64_t slot = mag_slot_of_waiter(waiter);
+
+    return mag_cas(&t->work.slot, &slot, MAG_SLOT_NONE);
+}
+
+bool mag_task_end(struct mag_task *t, int rc)
+{
+    uint64_t slot;
+
+    t->rc = rc;
+    slot = mag_xchg(&t->work.slot, MAG_SLOT_DONE);
+    if (mag_slot_is_waiter(slot))
+        mag_slot_waiter(slot)->notify(mag_slot_waiter(slot), t);
+    return slot == MAG_SLOT_DETACHED;
+}
+
+bool mag_task_chain_cancelled(const struct mag_task *t)
+{
+    for (; t; t = t->outer) /* relaxed: ordered by the caller's fence */
+        if (mag_load_relaxed(&t->is_cancelled) ||
+            (t->scope_cancelled && mag_load_relaxed(t->scope_cancelled)))
+            return true;
+    return false;
+}
+
+const char *mag_task_name(const struct mag_task *t)
+{
+    return t->info && t->info->name ? t->info->name : t->type->name;
+}

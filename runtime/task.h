@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MAG_TASK_H
+#define MAG_TASK_H
+/*
+ * task.h - what a task is, what a fiber is, and the three small things that connect
+ * them: message, waiter, wait
+ *
+ * A task (or coroutine, or future) is an object of the slab: this header, then the
+ * user's frame, whose address is the handle.  It needs no stack until a worker's
+ * loop has started it and it suspends; a coroutine that is awaited, or a task that
+ * its awaiter finds still in the deque, runs as a plain call on the awaiter's stack.
+ *
+ * A fiber is a stack and a context.  It runs works; the tasks that run on it right
+ * now form a chain, innermost first:
+ *
+ *      fiber->current -> fetch -> session -> NULL        (fetch awaited in place)
+ *
+ * What suspends and resumes is the fiber.  A started fiber belongs to one worker,
+ * its home, and only the home's thread touches its queue link, wait and wake-up: so
+ * these need no atomics, and who wants something of it from elsewhere (ready,
+ * cancel) sends the home a message.
+ *
+ * The slot word of a task (deque.h) says where it is: an index while it is in a
+ * deque, NONE, a waiter, DETACHED, and at last DONE.  Completion is one exchange of
+ * that word, waiting one compare-and-swap: whoever comes second sees the other.
+ */
+#include "context.h"
+#include "deque.h"
+#include "inbox.h"
+#include "list.h"
+#include "slab.h"
+#include "stack.h"
+
+#include <magpie/task.h>
+
+struct mag_worker;
+struct mag_task;
+struct mag_trace;
+
+/* Something for a worker to do; delivered on its thread, from its loop. */
+struct mag_message {
+    union {
+        struct mag_inbox_node inbox; /* while in an inbox                */
+        struct mag_fifo_node fifo;   /* then in a queue of the receiver  */
+    };
+    void (*deliver)(struct mag_message *m, struct mag_worker *w);
+};
+
+/* Who is told when a task has ended; notify runs on any thread, once, and neither
+ * touches the other's memory afterwards. */
+struct mag_waiter {
+    void (*notify)(struct mag_waiter *waiter, struct mag_task *ended);
+};
+
+/*
+ * What a fiber, or a task without one, is blocked in, if that can be cancelled.
+ * cancel runs on the home's thread while the wait lasts; it brings the end about
+ * (it need not have come when it returns).
+ */
+struct mag_wait {
+    void (*cancel)(struct mag_wait *wait);
+};
+
+/* What a block of the slab is (head.used); 0 is free. */
+enum mag_kind { MAG_COROUTINE = 1, MAG_FUTURE, MAG_AUXILIARY };
+
+/* [handle]: whoever holds the handle.  [runner]: whoever runs it. */
+struct mag_task {
+    struct mag_slab_head head;                   /* used = enum mag_kind              */
+    struct mag_work work;                        /* slot: [any] the word, see above   */
+    struct mag_message msg;                      /* start elsewhere; then cancel      */
+    const struct mag_co_type *type;              /* [const]                           */
+    union {
+        mag_atomic(struct mag_fiber *) fiber;    /* [runner] where it runs, else NULL */
+        mag_atomic(struct mag_worker *) leaf_home; /* the same of a leaf              */
+    };
+    union {
+        struct mag_task *outer;                  /* [runner] who awaits it in place   */
+        struct mag_wait *leaf_wait;              /* [runner] how to cancel a leaf     */
+    };
+    struct mag_rt *rt;                           /* [handle] NULL: made outside       */
+    const void *made_at;                         /* [const] return address            */
+    struct mag_spawn_info *info;                 /* [const] NULL without options      */
+    struct mag_trace *trace;                     /* [runner], then [handle]           */
+    const mag_atomic(uint32_t) *scope_cancelled; /* [const] NULL: in no gather        */
+    int32_t rc;                                  /* [runner] the body's               */
+    mag_atomic(uint32_t) extra_refs;             /* [any] holders beyond the last one */
+    mag_atomic(uint32_t) is_cancelled;           /* [any] level-triggered             */
+    mag_atomic(uint8_t) is_begun;                /* [any] spawned, awaited or set     */
+    mag_atomic(uint8_t) is_sent;                 /* [any] a cancel message is under way */
+    uint8_t is_counted;                          /* [const] its end is counted        */
+    uint8_t is_leaf;                             /* [const] type->body starts it, and it
+                                                  * needs no stack                    */
+};
+
+enum { MAG_TASK_BYTES = 128 };
+MAG_STATIC_ASSERT(sizeof(struct mag_task) <= MAG_TASK_BYTES);
+
+/* Spawn options that few tasks have; a block of its own, freed with the task. */
+struct mag_spawn_info {
+    struct mag_slab_head head;
+    const char *name;
+    const struct mag_site *site;
+    struct mag_worker *worker; /* NULL: any */
+    size_t stack_bytes;        /* 0: default */
+    bool pin;
+};
+
+/* The places that an error has passed; of a task, or being handed on with the error. */
+struct mag_trace {
+    struct mag_slab_head head;
+    int rc;
+    bool is_caught;                              /* the next error begins anew        */
+    unsigned n;                                  /* may exceed MAG_TRACE_MAX          */
+    const struct mag_site *sites[MAG_TRACE_MAX];
+};
+
+struct mag_fiber {
+    struct mag_context context;                  /* while it does not run             */
+    struct mag_fifo_node link;                   /* [home] in ready                   */
+    struct mag_fiber *next_idle;                 /* [home] in the cache               */
+    struct mag_message msg;                      /* made ready by another thread      */
+    struct mag_waiter waiter;                    /* to be told that a task ended      */
+    mag_atomic(struct mag_worker *) home;        /* [home]                            */
+    struct mag_task *current;                    /* [home] innermost task running here */
+    struct mag_work *assigned;                   /* [home] what to run when resumed   */
+    struct mag_wait *wait;                       /* [home] NULL: not blocked, or not cancellable */
+    struct mag_stack stack;                      /* [const] */
+    char *floor;                                 /* [const] calls in place end here   */
+    bool is_cancelled;                           /* [home] some task of the chain is  */
+    bool is_unchecked;                           /* [home] a task has been started
+                                                  * since the chain was last checked  */
+    bool is_special;                             /* [const] not of the default size   */
+};
+
+static inline void *mag_task_frame(struct mag_task *t)
+{
+    return (char *)t + MAG_TASK_BYTES;
+}
+
+static inline void *mag_task_result(struct mag_task *t)
+{
+    return (char *)t + MAG_TASK_BYTES + t->type->result_offset;
+}
+
+static inline struct mag_task *mag_task_of_frame(const void *frame)
+{
+    return (struct mag_task *)((uintptr_t)frame - MAG_TASK_BYTES);
+}
+
+/* NULL for NULL. */
+static inline struct mag_task *mag_task_of(const void *frame)
+{
+    return frame ? mag_task_of_frame(frame) : NULL;
+}
+
+static inline struct mag_task *mag_task_of_work(struct mag_work *work)
+{
+    return mag_container_of(work, struct mag_task, work);
+}
+
+static inline uint64_t mag_slot_of_waiter(struct mag_waiter *waiter)
+{
+    return (uint64_t)(uintptr_t)waiter | MAG_SLOT_WAITER;
+}
+
+static inline bool mag_slot_is_waiter(uint64_t slot)
+{
+    return slot >= MAG_SLOT_WAITER && slot < MAG_SLOT_DETACHED;
+}
+
+static inline struct mag_waiter *mag_slot_waiter(uint64_t slot)
+{
+    return (struct mag_waiter *)(uintptr_t)(slot & ~MAG_SLOT_WAITER);
+}
+
+static inline bool mag_task_is_done(const struct mag_task *t)
+{
+    return mag_load_acquire(&t->work.slot) == MAG_SLOT_DONE;
+}
+
+/*
+ * Registers a waiter: 0, or -EALREADY if the task is done (then notify is not
+ * called), or -EBUSY if somebody else waits.
+ */
+int mag_task_wait(struct mag_task *t, struct mag_waiter *waiter);
+
+/* Takes a waiter back; false if it has been, or is being, notified. */
+bool mag_task_unwait(struct mag_task *t, struct mag_waiter *waiter);
+
+/*
+ * Ends the task: one exchange; then its waiter is told.  True if it was detached,
+ * and so is the caller's to free.  Otherwise it may be gone when this returns.
+ */
+bool mag_task_end(struct mag_task *t, int rc);
+
+/* Whether anything in the chain from t outwards is cancelled. */
+bool mag_task_chain_cancelled(const struct mag_task *t);
+
+/* The name for reports. */
+const char *mag_task_name(const struct mag_task *t);
+
+#endif

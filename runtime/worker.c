@@ -1,0 +1,773 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * worker.c - the loop of a worker, and the one way to suspend
+ *
+ * How a task travels:
+ *
+ *   mag_start -> deque (or, from outside, inbox) -> pick -> start: a fiber, unless
+ *   its awaiter found it first and called it in place -> body ... mag_sleep, mag_read
+ *   -> mag_worker_suspend: commit makes it findable, another fiber runs -> timer, CQE
+ *   or another task: mag_worker_ready -> ready queue of its home -> pick -> body goes on
+ *
+ * A fiber that suspends switches straight to the next runnable one (pick).  Only
+ * with none, or when the budget is used up, it switches to the loop, which runs on
+ * the thread's own stack, looks at ring, inbox and timers (poll), searches for work
+ * elsewhere, and sleeps.  A fiber whose work has ended runs the next work itself,
+ * without a switch.
+ *
+ * What runs next (pick).  `next', the fiber that a task has just made ready: message
+ * passing stays on one core, bounded by the budget.  Then started fibers, first in
+ * first out, in generations: when all that were ready have had their turn, one task
+ * that has not started is taken, the newest.  So new tasks are not starved by
+ * yielding ones, nor do live stacks pile up.
+ *
+ * Invariants
+ *   1. A fiber is in one place: running, in `ready' or `next' of its home, on its way
+ *      there as a message, idle, or suspended (found only by who will make it ready).
+ *   2. Only the home's thread touches a fiber's link, wait, current and flags.
+ *   3. poll runs on the loop's stack at least every budget_max picks, and budget_max
+ *      is adapted so that this is about a millisecond, 61 picks at the most.
+ *   4. Nothing read through mag_worker_self() is used after a switch.
+ *
+ * Ordering: (G) in mag_worker_is_cancelled pairs with (H) in mag_cancel_task (cancel.c).
+ *
+ * Rejected: a dedicated switch to the loop for each suspension (two switches instead
+ * of one); queues that other workers may pop started fibers from (they would need
+ * the commit step even for a yield, and thread-locals would break more often).
+ */
+#include "worker.h"
+
+#include "check.h"
+#include "clock.h"
+#include "ring.h"
+#include "sys.h"
+
+#include <errno.h>
+
+enum {
+    IDLE_FIBERS_MAX = 4096,  /* kept per worker, warm; more stacks go back           */
+    BACKLOG_SHARE = 64,      /* tasks of the backlog published when somebody is hungry */
+    FORCE_NS = 20 * 1000,    /* a search this long may publish for a silent owner     */
+    WAKE_EVERY_NS = 50 * 1000, /* one worker rings for help so often                  */
+    TINY_NS = 3000,          /* stolen work shorter than this was not worth it        */
+    BACKOFF_MAX_NS = 8000,
+    WATCH_NS = 10 * 1000 * 1000, /* a sleeper looks after busy workers so often       */
+};
+
+__thread struct mag_hot *mag_tls_hot;
+
+static struct mag_fiber *start(struct mag_worker *w, struct mag_work *work);
+
+/* ---- switching ------------------------------------------------------------------- */
+
+/* What the one who switched here wanted done after it was off its stack. */
+static inline void landed(struct mag_worker *w)
+{
+    void (*commit)(void *) = w->commit;
+
+    if (commit) {
+        w->commit = NULL;
+        commit(w->commit_arg);
+    }
+}
+
+static MAG_ALWAYS_INLINE void switch_to(struct mag_worker *w, struct mag_context *from,
+                                        struct mag_fiber *to)
+{
+    w->fiber = to;
+    mag_context_switch(from, to ? &to->context : &w->context);
+    landed(mag_worker_self());
+}
+
+/* The fiber to run now, or NULL: the loop. */
+static inline struct mag_fiber *pick(struct mag_worker *w)
+{
+    struct mag_fiber     *f = w->next;
+    struct mag_fifo_node *node;
+    struct mag_work      *work;
+
+    if (--w->budget < 0)
+        return NULL;
+    if (f) {
+        w->next = NULL;
+        return f;
+    }
+    if (w->ready_left == 0) {
+        w->ready_left = w->ready.count;
+        work = mag_deque_pop(&w->deque);
+        if (work)
+            return start(w, work);
+    }
+    node = mag_fifo_pop_front(&w->ready);
+    if (node == NULL)
+        return NULL;
+    w->ready_left--;
+    return mag_container_of(node, struct mag_fiber, link);
+}
+
+MAG_SUSPENDS void mag_worker_suspend(void (*commit)(void *arg), void *arg)
+{
+    struct mag_worker *w = mag_worker_self();
+    struct mag_fiber  *f = w->fiber;
+    struct mag_fiber  *to = pick(w);
+
+    w->commit = commit;
+    w->commit_arg = arg;
+    switch_to(w, &f->context, to);
+    f->wait = NULL;
+}
+
+MAG_SUSPENDS void mag_worker_yield(void)
+{
+    struct mag_worker *w = mag_worker_self();
+    struct mag_fiber  *f = w->fiber;
+    struct mag_fiber  *to;
+
+    mag_fifo_push_back(&w->ready, &f->link);
+    to = pick(w);
+    if (to != f)
+        switch_to(w, &f->context, to);
+}
+
+bool mag_worker_is_cancelled(struct mag_fiber *f)
+{
+    if (MAG_UNLIKELY(f->is_unchecked)) {
+        f->is_unchecked = false;
+        mag_fence_seq(); /* (G) pairs with cancel.c (H) */
+        if (mag_task_chain_cancelled(f->current))
+            f->is_cancelled = true;
+    }
+    return MAG_UNLIKELY(f->is_cancelled);
+}
+
+/* ---- fibers ------------------------------------------------------------------------- */
+
+static void fiber_ready_notify(struct mag_waiter *waiter, struct mag_task *ended)
+{
+    (void)ended;
+    mag_worker_ready(mag_container_of(waiter, struct mag_fiber, waiter));
+}
+
+static void fiber_deliver(struct mag_message *m, struct mag_worker *w)
+{
+    mag_fifo_push_back(&w->ready, &mag_container_of(m, struct mag_fiber, msg)->link);
+}
+
+static void run_work(struct mag_fiber *f, struct mag_work *work)
+{
+    if (work->run) {
+        work->run(work);
+    } else {
+        struct mag_fork *fork = mag_container_of(work, struct mag_fork, work);
+        uint64_t         slot;
+        f->current = NULL;
+        fork->part(fork);
+        slot = mag_xchg(&work->slot, MAG_SLOT_DONE);
+        if (mag_slot_is_waiter(slot))
+            mag_slot_waiter(slot)->notify(mag_slot_waiter(slot), NULL);
+    }
+}
+
+/* Gives the memory of a fiber back that has left for good; on another stack. */
+static void fiber_free(void *arg)
+{
+    struct mag_fiber *f = arg;
+    struct mag_rt    *rt = f->home->rt;
+    struct mag_stack  stack = f->stack;
+
+    mag_context_destroy(&f->context);
+    mag_stack_put(&rt->stacks, &stack);
+}
+
+/* After a work: what this fiber does next.  It returns when a work is assigned, which
+ * may be at once. */
+static void fiber_rest(struct mag_fiber *f)
+{
+    struct mag_worker *w = mag_worker_self();
+    struct mag_fiber  *to;
+
+    if (f->is_special || w->n_idle_fibers >= IDLE_FIBERS_MAX) {
+        to = pick(w);
+        w->fiber = to;
+        w->commit = fiber_free;
+        w->commit_arg = f;
+        mag_context_leave(&f->context, to ? &to->context : &w->context);
+    }
+    f->next_idle = w->idle_fibers;
+    w->idle_fibers = f;
+    w->n_idle_fibers++;
+    to = pick(w);
+    if (to != f)
+        switch_to(w, &f->context, to);
+}
+
+MAG_SUSPENDS static void fiber_main(void *arg)
+{
+    struct mag_fiber *f = arg;
+
+    landed(mag_worker_self());
+    while (f->assigned) {
+        run_work(f, f->assigned);
+        fiber_rest(f);
+    }
+    mag_worker_self()->fiber = NULL;
+    mag_context_leave(&f->context, &mag_worker_self()->context);
+}
+
+/* The control block lies at the top of the stack, in one page with the first frames. */
+static struct mag_fiber *fiber_at(const struct mag_stack *stack)
+{
+    uintptr_t top = (uintptr_t)stack->lo + stack->bytes - sizeof(struct mag_fiber);
+
+    return (struct mag_fiber *)(top & ~(uintptr_t)(MAG_CACHE_BYTES - 1));
+}
+
+void mag_worker_describe(const struct mag_stack *stack, char *buf, size_t n)
+{
+    const struct mag_task *t = fiber_at(stack)->current;
+    const struct mag_task *root = t;
+
+    while (root && root->outer)
+        root = root->outer;
+    if (t == NULL)
+        mag_check_text(buf, n, "a part of a task (mag_fork)");
+    else if (root->info && root->info->site)
+        mag_check_text(buf, n, "task '%s' (function '%s', spawned at %s:%d)",
+                       mag_task_name(root), t->type->name, root->info->site->file,
+                       root->info->site->line);
+    else
+        mag_check_text(buf, n, "task '%s' (function '%s')", mag_task_name(root), t->type->name);
+}
+
+static struct mag_fiber *fiber_new(struct mag_worker *w, size_t bytes)
+{
+    struct mag_stack  stack;
+    struct mag_fiber *f;
+
+    if (mag_stack_get(&w->rt->stacks, bytes, &stack) < 0)
+        return NULL;
+    f = fiber_at(&stack);
+    *f = (struct mag_fiber){ .stack = stack, .floor = stack.lo + MAG_STACK_RESERVE };
+    f->waiter.notify = fiber_ready_notify;
+    f->msg.deliver = fiber_deliver;
+    mag_store_relaxed(&f->home, w);
+    mag_context_make(&f->context, stack.lo, (size_t)((char *)f - stack.lo), fiber_main, f);
+    return f;
+}
+
+static struct mag_fiber *fiber_get(struct mag_worker *w, size_t bytes)
+{
+    struct mag_fiber *f = w->idle_fibers;
+
+    if (bytes) {
+        f = fiber_new(w, bytes);
+        if (f)
+            f->is_special = true;
+    } else if (f) {
+        w->idle_fibers = f->next_idle;
+        w->n_idle_fibers--;
+    } else {
+        f = fiber_new(w, w->rt->stack_bytes);
+    }
+    return f;
+}
+
+/* Each idle fiber runs once more, to its end: the sanitizers want to see it leave. */
+static void fibers_end(struct mag_worker *w)
+{
+    struct mag_fiber *f;
+
+    while ((f = w->idle_fibers) != NULL) {
+        w->idle_fibers = f->next_idle;
+        f->assigned = NULL;
+        switch_to(w, &w->context, f);
+        fiber_free(f);
+    }
+    w->n_idle_fibers = 0;
+}
+
+/* ---- starting and ending tasks --------------------------------------------------------- */
+
+void mag_worker_release(struct mag_task *t)
+{
+    struct mag_worker     *w = mag_worker_self();
+    struct mag_slab_cache *cache = w ? &w->slab : NULL;
+
+    if (mag_load_acquire(&t->extra_refs) != 0 && mag_fetch_sub(&t->extra_refs, 1) != 0)
+        return;
+    if (MAG_UNLIKELY(t->trace != NULL))
+        mag_slab_free(cache, &t->trace->head);
+    if (MAG_UNLIKELY(t->info != NULL))
+        mag_slab_free(cache, &t->info->head);
+    mag_slab_free(cache, &t->head);
+}
+
+int mag_worker_call(struct mag_fiber *f, struct mag_task *t)
+{
+    int rc = -ECANCELED;
+
+    t->outer = f->current;
+    mag_store_relaxed(&t->fiber, f);
+    f->current = t;
+    f->is_unchecked = true;
+    if (MAG_LIKELY(!mag_load_relaxed(&t->is_cancelled)))
+        rc = t->type->body(mag_task_frame(t), mag_task_result(t));
+    f->current = t->outer;
+    mag_store_relaxed(&t->fiber, NULL);
+    if (MAG_UNLIKELY(f->is_cancelled))
+        f->is_cancelled = mag_task_chain_cancelled(f->current);
+    return rc;
+}
+
+static void look_again(struct mag_rt *rt)
+{
+    mag_fetch_add(&rt->progress, 1);
+    mag_sys_futex_wake(&rt->progress, 1);
+}
+
+void mag_worker_end(struct mag_worker *w, struct mag_task *t, int rc)
+{
+    struct mag_rt *rt = w->rt;
+
+    if (mag_task_end(t, rc))
+        mag_worker_release(t);
+    mag_store_release(&w->n_ended, w->n_ended + 1);
+    if (MAG_UNLIKELY(mag_load_relaxed(&rt->is_draining)))
+        look_again(rt);
+}
+
+/* A runtime that stops cancels also what has not started yet. */
+static void cancel_by_level(struct mag_rt *rt, struct mag_task *t)
+{
+    if (mag_load_relaxed(&rt->cancel_level) == MAG_CANCEL_ALL ||
+        mag_load_relaxed(&t->work.slot) == MAG_SLOT_DETACHED)
+        mag_store_relaxed(&t->is_cancelled, 1);
+}
+
+void mag_worker_run_task(struct mag_work *work)
+{
+    struct mag_task  *t = mag_task_of_work(work);
+    struct mag_fiber *f = mag_worker_self()->fiber;
+    int               rc;
+
+    f->current = NULL;
+    f->is_cancelled = false;
+    if (MAG_UNLIKELY(mag_load_relaxed(&mag_worker_self()->rt->cancel_level)))
+        cancel_by_level(mag_worker_self()->rt, t);
+    rc = mag_worker_call(f, t);
+    mag_worker_end(mag_worker_self(), t, rc);
+}
+
+static size_t stack_bytes_of(const struct mag_task *t)
+{
+    if (t->info && t->info->stack_bytes)
+        return t->info->stack_bytes;
+    return t->type->stack_bytes;
+}
+
+/*
+ * The fiber that will run the work.  NULL: it needs none (a leaf, which has begun), or
+ * there is no memory for a stack: then a task ends with -ENOMEM, and a part of one,
+ * which cannot fail, goes back to be tried again when a stack is free.
+ */
+static struct mag_fiber *start(struct mag_worker *w, struct mag_work *work)
+{
+    struct mag_task  *t = work->run == mag_worker_run_task ? mag_task_of_work(work) : NULL;
+    struct mag_fiber *f;
+
+    if (t && t->is_leaf) {
+        t->type->body(mag_task_frame(t), mag_task_result(t));
+        return NULL;
+    }
+    f = fiber_get(w, t ? stack_bytes_of(t) : 0);
+    if (MAG_LIKELY(f != NULL))
+        f->assigned = work;
+    else if (t)
+        mag_worker_end(w, t, -ENOMEM);
+    else
+        mag_deque_push(&w->deque, work);
+    return f;
+}
+
+/* ---- ready, messages ---------------------------------------------------------------------- */
+
+void mag_worker_send(struct mag_worker *w, struct mag_message *m)
+{
+    mag_inbox_push(&w->inbox, &m->inbox);
+    mag_idle_notify_one(&w->rt->idle, &w->rt->idle.sleepers[w->id]);
+}
+
+void mag_worker_post(struct mag_rt *rt, struct mag_message *m)
+{
+    mag_inbox_push(&rt->inject, &m->inbox);
+    mag_idle_notify(&rt->idle);
+}
+
+void mag_worker_ready(struct mag_fiber *f)
+{
+    struct mag_worker *home = mag_load_relaxed(&f->home);
+    struct mag_worker *w = mag_worker_self();
+    struct mag_fiber  *behind;
+
+    if (home != w) {
+        mag_worker_send(home, &f->msg);
+        return;
+    }
+    if (w->fiber) { /* by a running task: next, before whoever was next */
+        behind = w->next;
+        w->next = f;
+        f = behind;
+    }
+    if (f)
+        mag_fifo_push_back(&w->ready, &f->link);
+}
+
+void mag_worker_deliver_local(struct mag_message *m, struct mag_worker *w)
+{
+    mag_fifo_push_back(&w->local, &m->fifo);
+}
+
+void mag_worker_deliver_task(struct mag_message *m, struct mag_worker *w)
+{
+    mag_fifo_push_back(&w->backlog, &m->fifo);
+}
+
+void mag_worker_push(struct mag_worker *w, struct mag_task *t)
+{
+    if (MAG_LIKELY(mag_deque_push(&w->deque, &t->work)))
+        return;
+    mag_store_relaxed(&t->work.slot, MAG_SLOT_NONE);
+    t->msg.deliver = mag_worker_deliver_task;
+    mag_worker_post(w->rt, &t->msg);
+}
+
+static struct mag_task *pop_message(struct mag_fifo *q)
+{
+    struct mag_fifo_node *node = mag_fifo_pop_front(q);
+    struct mag_message   *m;
+
+    if (node == NULL)
+        return NULL;
+    m = mag_container_of(node, struct mag_message, fifo);
+    return mag_container_of(m, struct mag_task, msg);
+}
+
+/* The deque's upward call: something is public.  Rings for help, not too often. */
+static bool is_anybody_hungry(struct mag_deque *d)
+{
+    struct mag_worker *w = (struct mag_worker *)d;
+    struct mag_idle   *idle = &w->rt->idle;
+    mag_time           now;
+
+    if (!mag_idle_is_hungry(idle))
+        return false;
+    if (mag_load_relaxed(&idle->n_searching) == 0 && mag_deque_has_public(d)) {
+        now = mag_clock_now();
+        if (now - w->woke_at > WAKE_EVERY_NS) {
+            w->woke_at = now;
+            mag_idle_notify(idle);
+        }
+    }
+    return true;
+}
+
+/* ---- the loop ---------------------------------------------------------------------------- */
+
+static void deliver_all(struct mag_inbox *inbox, struct mag_worker *w)
+{
+    struct mag_inbox_node *node, *next;
+
+    if (mag_inbox_empty(inbox))
+        return;
+    for (node = mag_inbox_take(inbox); node; node = next) {
+        struct mag_message *m = mag_container_of(node, struct mag_message, inbox);
+        next = node->next;
+        m->deliver(m, w);
+    }
+}
+
+/* Part of the backlog becomes stealable when somebody would steal it. */
+static void share_backlog(struct mag_worker *w)
+{
+    struct mag_task *t;
+
+    if (mag_fifo_empty(&w->backlog) || !mag_idle_is_hungry(&w->rt->idle))
+        return;
+    for (int i = 0; i < BACKLOG_SHARE && (t = pop_message(&w->backlog)) != NULL; i++)
+        if (!mag_deque_push_known(&w->deque, &t->work)) {
+            mag_fifo_push_front(&w->backlog, &t->msg.fifo);
+            break;
+        }
+}
+
+/* Looks at everything that may have come from outside.  On the loop's stack. */
+static void poll(struct mag_worker *w)
+{
+    mag_time now = mag_clock_now();
+
+    if (now - w->polled_at > MAG_POLL_NS && w->budget_max > 1)
+        w->budget_max /= 2;
+    else if (now - w->polled_at < MAG_POLL_NS / 2 && w->budget_max < MAG_POLL_RUNS)
+        w->budget_max = 2 * w->budget_max < MAG_POLL_RUNS ? 2 * w->budget_max : MAG_POLL_RUNS;
+    w->polled_at = now;
+    w->budget = w->budget_max;
+    if (w->next) { /* its turn comes, after those who have waited longer */
+        mag_fifo_push_back(&w->ready, &w->next->link);
+        w->next = NULL;
+    }
+    if (mag_ring_pending(w->ring)) {
+        MAG_CHECK(mag_ring_flush(w->ring) == 0);
+        mag_ring_reap(w->ring);
+    }
+    deliver_all(&w->inbox, w);
+    deliver_all(&w->rt->inject, w);
+    share_backlog(w);
+    if (mag_timers_next(&w->timers) <= now)
+        mag_timers_expire(&w->timers, now);
+}
+
+/* What is here but in no fiber yet. */
+static struct mag_fiber *start_local(struct mag_worker *w)
+{
+    struct mag_task *t = pop_message(&w->local);
+
+    if (t == NULL)
+        t = pop_message(&w->backlog);
+    return t ? start(w, &t->work) : NULL;
+}
+
+static struct mag_worker *victim(struct mag_worker *w, unsigned i)
+{
+    return &w->rt->workers[i % w->rt->n_workers];
+}
+
+static struct mag_work *steal(struct mag_worker *w)
+{
+    unsigned         first = mag_rand_below(&w->rand, w->rt->n_workers);
+    struct mag_work *work = NULL;
+
+    for (unsigned i = 0; i < w->rt->n_workers && !work; i++) {
+        struct mag_worker *v = victim(w, first + i);
+        if (v != w)
+            work = mag_deque_steal(&w->deque, &v->deque);
+    }
+    return work;
+}
+
+/* Owners who compute and do not answer: publishes for one of them. */
+static void force(struct mag_worker *w)
+{
+    for (unsigned i = 0; i < w->rt->n_workers; i++) {
+        struct mag_deque *d = &victim(w, i)->deque;
+        if (d != &w->deque && !mag_deque_has_public(d) && !mag_deque_is_empty(d) &&
+            mag_deque_force(d))
+            return;
+    }
+}
+
+/* Whoever pushes next will see that we are hungry. */
+static void ask_all(struct mag_worker *w)
+{
+    mag_fence_seq(); /* (F) pairs with deque.c (E) */
+    for (unsigned i = 0; i < w->rt->n_workers; i++)
+        if (victim(w, i) != w)
+            mag_store_relaxed(&victim(w, i)->deque.hot.lim, 0);
+}
+
+static bool has_something(struct mag_worker *w)
+{
+    return w->next || !mag_fifo_empty(&w->ready) || !mag_fifo_empty(&w->local) ||
+           !mag_fifo_empty(&w->backlog) || !mag_deque_is_empty(&w->deque);
+}
+
+/* Short stolen works are not worth a steal: each makes the thief wait a little longer. */
+static void back_off(struct mag_worker *w, mag_time now)
+{
+    mag_time until;
+
+    if (now - w->stole_at > TINY_NS)
+        w->backoff = 0;
+    else
+        w->backoff = w->backoff ? 2 * w->backoff : TINY_NS / 6;
+    if (w->backoff > BACKOFF_MAX_NS)
+        w->backoff = BACKOFF_MAX_NS;
+    for (until = now + w->backoff; now < until && mag_inbox_empty(&w->inbox);
+         now = mag_clock_now())
+        mag_cpu_relax();
+}
+
+/* Spins for work; the ring, which is this worker's alone, included. */
+static struct mag_work *search(struct mag_worker *w)
+{
+    mag_time         begun = mag_clock_now(), now = begun;
+    struct mag_work *work = NULL;
+
+    ask_all(w);
+    back_off(w, now);
+    while (work == NULL && now - begun < MAG_SPIN_NS) {
+        if (mag_load_relaxed(&w->rt->is_stopping))
+            break;
+        poll(w);
+        if (has_something(w))
+            break;
+        work = steal(w);
+        if (work == NULL && now - begun > FORCE_NS)
+            force(w);
+        for (int i = 0; i < 8 && work == NULL; i++)
+            mag_cpu_relax();
+        now = mag_clock_now();
+    }
+    if (work)
+        w->stole_at = mag_clock_now();
+    return work;
+}
+
+/* The last look, after it was announced that we sleep: step 3 of idle.c. */
+static bool may_sleep(struct mag_worker *w)
+{
+    if (mag_load_seq(&w->rt->is_stopping) || !mag_inbox_empty_seq(&w->inbox) ||
+        !mag_inbox_empty_seq(&w->rt->inject) || mag_ring_pending(w->ring))
+        return false;
+    for (unsigned i = 0; i < w->rt->n_workers; i++)
+        if (mag_deque_has_public(&victim(w, i)->deque))
+            return false;
+    return true;
+}
+
+/*
+ * While some workers are busy one of the sleepers wakes now and then, to publish for
+ * owners who compute without end.
+ */
+static void park(struct mag_worker *w)
+{
+    struct mag_idle    *idle = &w->rt->idle;
+    struct mag_sleeper *s = &idle->sleepers[w->id];
+    mag_time            deadline = mag_timers_next(&w->timers);
+    uint32_t            watch = 0;
+    bool                is_watch;
+
+    mag_idle_park(idle, s);
+    ask_all(w);
+    if (mag_load_relaxed(&w->rt->is_draining))
+        look_again(w->rt);
+    is_watch = mag_load_relaxed(&idle->n_parked) < idle->n && mag_cas(&idle->has_watch, &watch, 1);
+    if (is_watch && deadline > w->polled_at + WATCH_NS)
+        deadline = w->polled_at + WATCH_NS;
+    if (may_sleep(w))
+        MAG_CHECK(mag_ring_sleep(w->ring, deadline) == 0);
+    if (is_watch)
+        mag_store_relaxed(&idle->has_watch, 0);
+    mag_idle_unpark(idle, s);
+}
+
+static struct mag_fiber *idle(struct mag_worker *w)
+{
+    struct mag_idle    *i = &w->rt->idle;
+    struct mag_sleeper *s = &i->sleepers[w->id];
+    struct mag_work    *work = NULL;
+    bool                has_found;
+
+    if (mag_idle_search_begin(i, s)) {
+        work = search(w);
+        has_found = work != NULL || has_something(w);
+        mag_idle_search_end(i, s, has_found);
+        if (has_found)
+            return work ? start(w, work) : NULL;
+    }
+    park(w);
+    poll(w);
+    return NULL;
+}
+
+MAG_SUSPENDS static void loop(struct mag_worker *w)
+{
+    while (!mag_load_relaxed(&w->rt->is_stopping)) {
+        struct mag_fiber *f;
+
+        if (w->budget <= 0)
+            poll(w);
+        f = pick(w);
+        if (f == NULL)
+            f = start_local(w);
+        if (f == NULL && !has_something(w)) {
+            poll(w);
+            if (!has_something(w))
+                f = idle(w);
+        }
+        if (f)
+            switch_to(w, &w->context, f);
+    }
+}
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+int mag_worker_init(struct mag_worker *w, struct mag_rt *rt, unsigned id)
+{
+    int rc = mag_deque_init(&w->deque, is_anybody_hungry);
+
+    if (rc < 0)
+        return rc;
+    w->rt = rt;
+    w->id = id;
+    w->budget_max = MAG_POLL_RUNS;
+    mag_fifo_init(&w->ready);
+    mag_fifo_init(&w->local);
+    mag_fifo_init(&w->backlog);
+    mag_timers_init(&w->timers);
+    mag_inbox_init(&w->inbox);
+    mag_rand_init(&w->rand, mag_rand_seed());
+    return 0;
+}
+
+void mag_worker_fini(struct mag_worker *w)
+{
+    mag_timers_fini(&w->timers);
+    mag_deque_fini(&w->deque);
+}
+
+/* Waits until everybody who could ring for us is past doing so. */
+static void leave_together(struct mag_rt *rt)
+{
+    uint32_t all = rt->n_workers + 1, n = mag_fetch_add(&rt->n_left, 1) + 1;
+
+    if (n == all)
+        mag_sys_futex_wake(&rt->n_left, (int)all);
+    while ((n = mag_load_acquire(&rt->n_left)) < all)
+        mag_sys_futex_wait(&rt->n_left, n, MAG_NEVER);
+}
+
+static void started(struct mag_worker *w, int rc)
+{
+    w->start_rc = rc;
+    mag_fetch_add(&w->rt->n_started, 1);
+    mag_sys_futex_wake(&w->rt->n_started, 1);
+}
+
+void *mag_worker_main(void *worker)
+{
+    struct mag_worker   *w = worker;
+    struct mag_stack_alt alt;
+    int                  rc = mag_stack_altstack_init(&alt);
+
+    if (rc == 0)
+        rc = mag_ring_open(&w->ring, NULL);
+    if (rc == 0) {
+        w->rt->idle.sleepers[w->id].ring = w->ring;
+        mag_context_thread(&w->context);
+        mag_slab_open(&w->slab);
+        mag_tls_hot = &w->deque.hot;
+        started(w, 0);
+        loop(w);
+        leave_together(w->rt);
+        fibers_end(w);
+        mag_tls_hot = NULL;
+        mag_slab_close(&w->slab);
+        mag_ring_close(w->ring);
+        mag_context_destroy(&w->context);
+    } else {
+        started(w, rc);
+        leave_together(w->rt);
+    }
+    mag_stack_altstack_fini(&alt);
+    return NULL;
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MAG_WORKER_H
+#define MAG_WORKER_H
+/*
+ * worker.h - one worker: a thread, a ring, a deque, and the fibers whose home it is
+ *
+ * worker.c has the loop and the one way to suspend; this file says what others may
+ * do with a worker.  struct mag_rt is here because workers share it; rt.c makes it.
+ */
+#include "idle.h"
+#include "offload.h"
+#include "rand.h"
+#include "task.h"
+#include "timers.h"
+
+#include <magpie/fork.h>
+
+struct mag_worker {
+    struct mag_deque deque;           /* first: mag_tls_hot points here                 */
+    struct mag_fiber *fiber;          /* [owner] who runs; NULL: the loop               */
+    struct mag_fiber *next;           /* [owner] readied last by a running task         */
+    struct mag_fifo ready;            /* [owner] fibers, through link                   */
+    size_t ready_left;                /* [owner] of this generation, see pick           */
+    int budget;                       /* [owner] picks until the next poll              */
+    int budget_max;                   /* [owner] adapted so that a poll comes each ms   */
+    void (*commit)(void *arg);        /* [owner] to be run on the stack switched to     */
+    void *commit_arg;
+    struct mag_fiber *idle_fibers;    /* [owner] the one used last first                */
+    size_t n_idle_fibers;
+    struct mag_context context;       /* [owner] the loop, on the thread's own stack    */
+    struct mag_ring *ring;            /* [owner]                                        */
+    struct mag_timers timers;         /* [owner]                                        */
+    struct mag_fifo local;            /* [owner] messages: tasks that must start here   */
+    struct mag_fifo backlog;          /* [owner] messages: tasks for anybody, unpushed  */
+    struct mag_slab_cache slab;       /* [owner]                                        */
+    struct mag_rand rand;             /* [owner]                                        */
+    mag_time polled_at;               /* [owner]                                        */
+    mag_time woke_at;                 /* [owner] when it last rang for a sleeper        */
+    mag_time stole_at;                /* [owner] when it last stole                     */
+    mag_time backoff;                 /* [owner] pause before it steals again           */
+    struct mag_rt *rt;                /* [const] */
+    unsigned id;                      /* [const] */
+    mag_atomic(uint64_t) n_spawned;   /* [owner writes, any reads] tasks begun here     */
+    mag_atomic(uint64_t) n_ended;     /* [owner writes, any reads] tasks ended here     */
+    MAG_CACHELINE struct mag_inbox inbox; /* [any] messages                             */
+    struct mag_message sweep;         /* cancels what rt->cancel_level says             */
+    mag_atomic(uint32_t) sweep_sent;  /* [any] it is under way                          */
+    pthread_t thread;                 /* [rt] */
+    int start_rc;                     /* [owner], then [rt] */
+};
+
+enum mag_cancel_level { MAG_CANCEL_NONE, MAG_CANCEL_DETACHED, MAG_CANCEL_ALL };
+
+struct mag_rt {
+    struct mag_worker *workers;             /* [const] */
+    unsigned n_workers;                     /* [const] */
+    size_t stack_bytes;                     /* [const] */
+    struct mag_stacks stacks;               /* [any]   */
+    struct mag_idle idle;                   /* [any]   */
+    struct mag_offload offload;             /* [any]   */
+    void (*report)(void *arg, const char *line); /* [const] */
+    void *report_arg;                       /* [const] */
+    mag_atomic(uint32_t) is_stopping;       /* [any]   */
+    mag_atomic(uint32_t) is_draining;       /* [any]   */
+    mag_atomic(uint32_t) cancel_level;      /* [any] enum mag_cancel_level */
+    mag_atomic(uint32_t) progress;          /* [any] futex: drain looks again */
+    mag_atomic(uint32_t) n_left;            /* [any] futex: who is past the loop */
+    mag_atomic(uint32_t) n_started;         /* [any] futex: workers that are up, or failed */
+    mag_atomic(uint64_t) n_submitted;       /* [any] tasks begun by other threads */
+    MAG_CACHELINE struct mag_inbox inject;  /* [any] messages for whoever comes first */
+};
+
+/* The calling thread's worker; NULL outside.  Never keep it across a suspension. */
+static inline struct mag_worker *mag_worker_self(void)
+{
+    return (struct mag_worker *)mag_hot_();
+}
+
+/* The running fiber; NULL outside a task. */
+static inline struct mag_fiber *mag_fiber_self(void)
+{
+    struct mag_worker *w = mag_worker_self();
+
+    return w ? w->fiber : NULL;
+}
+
+/* ---- suspending (worker.c) -------------------------------------------------------- */
+
+/*
+ * Suspends the running fiber until somebody makes it ready.  `commit' (may be NULL)
+ * runs after the switch, on the next stack: from there on the fiber may be found and
+ * made ready, never before.  Comes back perhaps on another thread.
+ */
+void mag_worker_suspend(void (*commit)(void *arg), void *arg);
+
+/* Lets the others run first. */
+void mag_worker_yield(void);
+
+/* Makes a suspended fiber ready, once.  Any thread. */
+void mag_worker_ready(struct mag_fiber *f);
+
+/* Whether the running task, or whoever awaits it in place, is cancelled: the check of
+ * a cancellation point. */
+bool mag_worker_is_cancelled(struct mag_fiber *f);
+
+/* ---- work ---------------------------------------------------------------------------- */
+
+/* Has m delivered by that worker, or by any.  Any thread. */
+void mag_worker_send(struct mag_worker *w, struct mag_message *m);
+void mag_worker_post(struct mag_rt *rt, struct mag_message *m);
+
+/* A task of the current worker that may run anywhere, from now on. */
+void mag_worker_push(struct mag_worker *w, struct mag_task *t);
+
+/* For mag_message.deliver: starts the task here; or hands it to whoever is free. */
+void mag_worker_deliver_local(struct mag_message *m, struct mag_worker *w);
+void mag_worker_deliver_task(struct mag_message *m, struct mag_worker *w);
+
+/* Runs a task's body on this stack, as part of what runs; its rc. */
+int mag_worker_call(struct mag_fiber *f, struct mag_task *t);
+
+/* Ends a task that this worker (NULL: a foreign thread) has run. */
+void mag_worker_end(struct mag_worker *w, struct mag_task *t, int rc);
+
+/* work.run of every task. */
+void mag_worker_run_task(struct mag_work *work);
+
+/* Frees a task's memory; its last holder. */
+void mag_worker_release(struct mag_task *t);
+
+/* Room for a call in place. */
+static MAG_ALWAYS_INLINE bool mag_fiber_has_room(const struct mag_fiber *f)
+{
+    return (char *)__builtin_frame_address(0) > f->floor;
+}
+
+/* Names the task that runs on a stack, for the report of its overflow.  Async-signal-safe. */
+void mag_worker_describe(const struct mag_stack *stack, char *buf, size_t n);
+
+/* ---- life (rt.c) ------------------------------------------------------------------------ */
+
+int  mag_worker_init(struct mag_worker *w, struct mag_rt *rt, unsigned id);
+void mag_worker_fini(struct mag_worker *w);
+/* The body of the worker's thread. */
+void *mag_worker_main(void *worker);
+
+#endif

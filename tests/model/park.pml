@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * park.pml - who sleeps, who searches, and who wakes whom
+ *
+ * Mirrors runtime/idle.c (labels A and B; notify, notify_one, claim_searcher,
+ * search_begin, search_end, park, unpark), its use in runtime/worker.c (idle, park,
+ * may_sleep, mag_worker_post, mag_worker_send, stop), and the sticky wake of ring.h.
+ *
+ * Producers publish work for anybody (a deque's public part, or the inject queue) and
+ * work for one worker (its inbox).  Each side writes one word and then reads the
+ * other's: without a full fence on both sides the two stores may sit in the two store
+ * buffers and the wake-up is lost.  One buffered store for each process is enough, as
+ * each has one racing store; it reaches memory at any moment, at a fence at the latest.
+ * Under the lock of idle.c is one atomic step.
+ *
+ * Work for anybody does not end until all of it runs at the same time, each on a
+ * worker of its own: so whatever leaves a worker asleep while work waits is a deadlock,
+ * which Spin reports as an invalid end state.  That covers lost wake-ups, lost
+ * parallelism, and a stop that does not stop; -DLIVE claims, under weak fairness, that
+ * everybody ends, so that nobody runs in circles either.
+ *
+ * Mutations, each of which must fail
+ *   NO_PFENCE        a producer does not fence (A) after it published
+ *   NO_WFENCE        a worker does not fence (B) after it announced that it sleeps
+ *   NO_STOPCHK       the last look ignores `stop' (ClickHouse/silk#152)
+ *   NO_INBOXCHK      the last look ignores the worker's own inbox
+ *   LAST_SEARCHER    the last searcher, having found something, does not wake the next
+ *   RUN_SEARCHING    a worker that was woken to search runs what it finds in its inbox
+ *                    while it still counts as searching
+ *   NOT_STICKY       a bell rung while the worker is awake is lost
+ *   STEAL_BELL       a parked worker that finds something does not look whether it was
+ *                    claimed, and leaves the search to others
+ */
+#ifndef NW
+#define NW 2    /* workers */
+#endif
+#ifndef NB
+#define NB 2    /* works for anybody; at most NW, as each needs a worker */
+#endif
+#ifndef NI
+#define NI 1    /* works for worker 0 alone */
+#endif
+
+byte public;                    /* works for anybody that nobody has taken   */
+byte inbox;                     /* works for worker 0 that it has not taken  */
+byte n_searching, n_parked;
+bool is_parked[NW], is_searching[NW];
+bool bell[NW];                  /* the ring's wake word                      */
+bool stop;
+byte n_running, n_done, n_published, n_ended;
+
+/* ---- idle.c ---- */
+
+/* Of those parked any may be claimed: which the code takes is of no importance. */
+inline claim_searcher(w) {
+    atomic {
+        if
+        :: n_searching == 0 && is_parked[0] -> w = 0
+        :: n_searching == 0 && is_parked[1] -> w = 1
+#if NW > 2
+        :: n_searching == 0 && is_parked[2] -> w = 2
+#endif
+        :: else -> w = NW
+        fi;
+        if
+        :: w < NW -> is_parked[w] = 0; n_parked--; is_searching[w] = 1; n_searching++
+        :: else
+        fi
+    }
+}
+
+inline notify(w) {
+    if
+    :: n_searching != 0
+    :: else ->
+        if
+        :: n_parked == 0
+        :: else ->
+            claim_searcher(w);
+            if
+            :: w < NW -> bell[w] = 1
+            :: else
+            fi;
+            w = 0
+        fi
+    fi
+}
+
+inline notify_one(who) {
+    if
+    :: !is_parked[who]
+    :: else ->
+        if
+        :: atomic { is_parked[who] -> is_parked[who] = 0; n_parked-- }
+            bell[who] = 1
+        :: !is_parked[who]
+        fi
+    fi
+}
+
+inline search_end(has_found, w) {
+    is_searching[id] = 0;
+    if
+    :: atomic { n_searching == 1 -> n_searching = 0 }
+#ifndef LAST_SEARCHER
+        if
+        :: has_found -> notify(w)       /* fenced by the decrement */
+        :: else
+        fi
+#endif
+    :: atomic { n_searching > 1 -> n_searching-- }
+    fi
+}
+
+/* ---- who adds work ---- */
+
+#define PUBLISH(what) atomic { what++; n_published++; pending = 0 }
+
+inline publish(what) {
+    pending = 1;
+#ifndef NO_PFENCE
+    PUBLISH(what);                      /* (A) */
+#else
+    if
+    :: PUBLISH(what)
+    :: skip
+    fi
+#endif
+}
+
+inline drain(what) {
+    if
+    :: pending -> PUBLISH(what)
+    :: else
+    fi
+}
+
+proctype producer() {
+    byte i, w;
+    bool pending;
+
+    do
+    :: i < NB -> publish(public); notify(w); drain(public); i++
+    :: else -> break
+    od;
+    i = 0
+}
+
+proctype sender() {
+    byte i;
+    bool pending;
+
+    do
+    :: i < NI -> publish(inbox); notify_one(0); drain(inbox); i++
+    :: else -> break
+    od;
+    i = 0
+}
+
+proctype stopper() {
+    byte w;
+
+    n_done == NB + NI;
+    stop = 1;
+    do
+    :: w < NW -> notify_one(w); w++
+    :: else -> break
+    od;
+    w = 0
+}
+
+/* ---- a worker ---- */
+
+/* Waits for the others: N works occupy N workers, or this never ends. */
+inline work() {
+    n_running++;
+    n_running == NB;
+    n_done++
+}
+
+inline enter_parked() { atomic { is_parked[id] = 1; n_parked++; pending = 0 } }
+
+inline maybe_drain() {
+    if
+    :: pending -> enter_parked()
+    :: skip
+    fi
+}
+
+proctype worker(byte id) {
+    byte w;
+    bool found, pending, sees;
+
+begin:
+    if
+    :: stop -> goto end_worker
+    :: !stop
+    fi;
+    found = 0;
+    if
+    :: atomic { id == 0 && inbox > 0 -> inbox--; found = 1 }
+#ifndef RUN_SEARCHING
+        if
+        :: is_searching[id] -> search_end(true, w)
+        :: else
+        fi;
+#endif
+        n_done++;
+        goto begin
+    :: id != 0 || inbox == 0
+    fi;
+
+    /* search, if not half of the workers do */
+    if
+    :: is_searching[id]
+    :: !is_searching[id] && 2 * n_searching < NW ->
+        n_searching++; is_searching[id] = 1
+    :: !is_searching[id] && 2 * n_searching >= NW -> goto park
+    fi;
+    if
+    :: atomic { public > 0 -> public--; found = 1 }
+    :: public == 0
+    fi;
+    search_end(found, w);
+    if
+    :: found -> found = 0; work(); goto begin
+    :: else
+    fi;
+
+park:
+    pending = 1;
+#ifndef NO_WFENCE
+    enter_parked();                     /* (B) */
+#endif
+    maybe_drain();
+    sees = (public > 0);
+    maybe_drain();
+#ifndef NO_INBOXCHK
+    sees = sees || (id == 0 && inbox > 0);
+    maybe_drain();
+#endif
+#ifndef NO_STOPCHK
+    sees = sees || stop;
+    maybe_drain();
+#endif
+    if
+    :: pending -> enter_parked()
+    :: else
+    fi;
+    if
+    :: !sees -> atomic { bell[id] -> bell[id] = 0 }
+#ifdef NOT_STICKY
+    :: !sees -> bell[id] = 0; atomic { bell[id] -> bell[id] = 0 }
+#endif
+    :: sees
+    fi;
+    sees = 0;
+#ifdef STEAL_BELL
+    atomic { is_searching[id] = 0; is_parked[id] = 0; n_parked-- }
+#else
+    atomic {
+        if
+        :: is_parked[id] -> is_parked[id] = 0; n_parked--
+        :: else         /* claimed: the bell has come, or will, and ends some sleep */
+        fi
+    }
+#endif
+    goto begin;
+
+end_worker:
+    n_ended++
+}
+
+init {
+    atomic {
+        run producer(); run sender(); run stopper();
+        run worker(0); run worker(1);
+#if NW > 2
+        run worker(2)
+#endif
+    }
+}
+
+#ifdef LIVE
+ltl everybody_ends { <> (n_ended == NW) }
+#endif

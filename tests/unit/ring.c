@@ -1,0 +1,740 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ring.c - the contract of ring.h, on the real kernel
+ *
+ * What holds here must hold for every back-end: the tests use nothing but the
+ * contract, except those that make io_uring's system calls fail.
+ */
+#define _GNU_SOURCE
+#include "check.h"
+#include "clock.h"
+#include "mem.h"
+#include "ring.h"
+#include "sys.h"
+
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct mag_ring *ring;
+static int n_descriptors;
+static unsigned n_completed;
+
+static int count_descriptors(void)
+{
+    int n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+static void setup(void)
+{
+    n_descriptors = count_descriptors();
+    cr_assert_eq(mag_ring_open(&ring, NULL), 0, "%s", mag_ring_why());
+    n_completed = 0;
+}
+
+/* Every test leaves the ring idle, and the process with the descriptors it had. */
+static void teardown(void)
+{
+    mag_ring_close(ring);
+    cr_assert_eq(count_descriptors(), n_descriptors);
+    cr_assert_eq(mag_mem_live(), 0);
+}
+
+static void reopen(unsigned entries)
+{
+    struct mag_ring_options options = {.entries = entries};
+    mag_ring_close(ring);
+    cr_assert_eq(mag_ring_open(&ring, &options), 0, "%s", mag_ring_why());
+}
+
+static void completed(struct mag_op *op)
+{
+    cr_assert_eq(op->state, 0);
+    op->addr = (void *)completed; /* a second completion would find it */
+    n_completed++;
+}
+
+static struct mag_op op_of(enum mag_op_code code)
+{
+    return (struct mag_op){.complete = completed, .code = (uint8_t)code, .fd = -1};
+}
+
+static void drain(void)
+{
+    mag_time limit = mag_clock_now() + 20 * MAG_SECOND;
+    while (mag_ring_in_flight(ring) > 0) {
+        cr_assert_eq(mag_ring_sleep(ring, limit), 0);
+        mag_ring_reap(ring);
+        cr_assert_lt(mag_clock_now(), limit);
+    }
+}
+
+static int32_t run_op(struct mag_op *op)
+{
+    mag_ring_submit(ring, op);
+    drain();
+    return op->result;
+}
+
+/* Not .init and .fini: Criterion does not count what fails in them. */
+#define RING_TEST(name)                                                                        \
+    static void name(void);                                                                    \
+    Test(ring, name)                                                                           \
+    {                                                                                          \
+        setup();                                                                               \
+        name();                                                                                \
+        teardown();                                                                            \
+    }                                                                                          \
+    static void name(void)
+
+TestSuite(ring, .timeout = 20);
+
+/* ---- operations ----------------------------------------------------------------- */
+
+RING_TEST(nop)
+{
+    struct mag_op op = op_of(MAG_OP_NOP);
+    cr_assert_str_eq(mag_ring_backend(ring), "io_uring");
+    cr_assert_not(mag_ring_pending(ring));
+    mag_ring_submit(ring, &op);
+    cr_assert_eq(mag_ring_in_flight(ring), 1);
+    cr_assert(mag_ring_pending(ring));
+    cr_assert_eq(n_completed, 0);
+    cr_assert_eq(mag_ring_flush(ring), 0);
+    cr_assert(mag_ring_pending(ring));
+    cr_assert_eq(n_completed, 0);
+    cr_assert_eq(mag_ring_reap(ring), 1);
+    cr_assert_eq(n_completed, 1);
+    cr_assert_eq(op.result, 0);
+    cr_assert_not(mag_ring_pending(ring));
+    cr_assert_eq(mag_ring_reap(ring), 0);
+}
+
+RING_TEST(files)
+{
+    char path[] = "/tmp/mag-ring-XXXXXX";
+    int tmp = mkstemp(path);
+    close(tmp);
+
+    struct mag_op op = op_of(MAG_OP_OPENAT);
+    op.fd = AT_FDCWD;
+    op.addr = path;
+    op.flags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC;
+    op.len = 0600;
+    int fd = run_op(&op);
+    cr_assert_geq(fd, 0);
+
+    char text[] = "hello, ring";
+    op = op_of(MAG_OP_WRITE);
+    op.fd = fd;
+    op.addr = text;
+    op.len = 11;
+    op.offset = MAG_OP_OFFSET_CURRENT;
+    cr_assert_eq(run_op(&op), 11);
+
+    for (unsigned flags = 0; flags <= MAG_OP_DATASYNC; flags++) {
+        op = op_of(MAG_OP_FSYNC);
+        op.fd = fd;
+        op.flags = flags;
+        cr_assert_eq(run_op(&op), 0);
+    }
+
+    char buf[32] = {0};
+    op = op_of(MAG_OP_READ);
+    op.fd = fd;
+    op.addr = buf;
+    op.len = sizeof buf;
+    op.offset = 7;
+    cr_assert_eq(run_op(&op), 4);
+    cr_assert_str_eq(buf, "ring");
+
+    op = op_of(MAG_OP_READ); /* the position is where the write left it */
+    op.fd = fd;
+    op.addr = buf;
+    op.len = sizeof buf;
+    op.offset = MAG_OP_OFFSET_CURRENT;
+    cr_assert_eq(run_op(&op), 0);
+
+    struct statx stx;
+    op = op_of(MAG_OP_STATX);
+    op.fd = AT_FDCWD;
+    op.addr = path;
+    op.len = STATX_SIZE;
+    op.offset = mag_op_pointer(&stx);
+    cr_assert_eq(run_op(&op), 0);
+    cr_assert_eq(stx.stx_size, 11);
+
+    op = op_of(MAG_OP_CLOSE);
+    op.fd = fd;
+    cr_assert_eq(run_op(&op), 0);
+    cr_assert_eq(run_op(&op), -EBADF);
+    unlink(path);
+
+    op = op_of(MAG_OP_OPENAT);
+    op.fd = AT_FDCWD;
+    op.addr = path;
+    cr_assert_eq(run_op(&op), -ENOENT);
+}
+
+RING_TEST(poll_once)
+{
+    int p[2];
+    cr_assert_eq(pipe(p), 0);
+    struct mag_op op = op_of(MAG_OP_POLL);
+    op.fd = p[0];
+    op.flags = POLLIN;
+    mag_ring_submit(ring, &op);
+    mag_ring_flush(ring);
+    mag_ring_reap(ring);
+    cr_assert_eq(n_completed, 0);
+    cr_assert_eq(write(p[1], "x", 1), 1);
+    drain();
+    cr_assert_eq(op.result, POLLIN);
+    close(p[0]);
+    close(p[1]);
+}
+
+/* A bad operation fails by itself and does not hold up its neighbours. */
+RING_TEST(bad_operations_among_good_ones)
+{
+    struct mag_op ops[9];
+    char c;
+    for (int i = 0; i < 9; i++) {
+        ops[i] = op_of(i % 3 == 1 ? MAG_OP_READ : MAG_OP_NOP);
+        ops[i].addr = &c;
+        ops[i].len = 1;
+        mag_ring_submit(ring, &ops[i]);
+    }
+    cr_assert_eq(mag_ring_flush(ring), 0);
+    drain();
+    cr_assert_eq(n_completed, 9);
+    for (int i = 0; i < 9; i++)
+        cr_assert_eq(ops[i].result, i % 3 == 1 ? -EBADF : 0);
+}
+
+/* ---- more than fits ---------------------------------------------------------------- */
+
+enum { MANY = 10000 };
+static struct mag_op many[MANY];
+
+RING_TEST(more_nops_than_entries)
+{
+    for (unsigned entries = 4; entries <= 256; entries *= 8) {
+        reopen(entries);
+        n_completed = 0;
+        for (int i = 0; i < MANY; i++) {
+            many[i] = op_of(MAG_OP_NOP);
+            mag_ring_submit(ring, &many[i]);
+        }
+        cr_assert_eq(mag_ring_in_flight(ring), MANY);
+        drain();
+        cr_assert_eq(n_completed, MANY);
+        for (int i = 0; i < MANY; i++)
+            cr_assert_eq(many[i].addr, completed);
+    }
+}
+
+/* All complete at once, into a CQ of 16: the kernel keeps the rest (overflow). */
+RING_TEST(more_reads_than_the_completion_queue_holds)
+{
+    static char bytes[MANY];
+    int p[2];
+    reopen(4);
+    cr_assert_eq(pipe(p), 0);
+    for (int i = 0; i < MANY; i++) {
+        many[i] = op_of(MAG_OP_READ);
+        many[i].fd = p[0];
+        many[i].addr = &bytes[i];
+        many[i].len = 1;
+        mag_ring_submit(ring, &many[i]);
+    }
+    cr_assert_eq(mag_ring_flush(ring), 0);
+    cr_assert_eq(n_completed, 0);
+    char *all = calloc(1, MANY);
+    memset(all, 'x', MANY);
+    cr_assert_eq(write(p[1], all, MANY), MANY);
+    free(all);
+    while (mag_ring_in_flight(ring) > 0) {
+        cr_assert(mag_ring_pending(ring)); /* all is ready, so there is always a reason */
+        mag_ring_flush(ring);
+        mag_ring_reap(ring);
+    }
+    cr_assert_eq(n_completed, MANY);
+    for (int i = 0; i < MANY; i++)
+        cr_assert(many[i].result == 1 && bytes[i] == 'x');
+    close(p[0]);
+    close(p[1]);
+}
+
+static int n_submitted;
+
+static void submit_two_more(struct mag_op *op)
+{
+    completed(op);
+    for (int i = 0; i < 2 && n_submitted < MANY; i++) {
+        many[n_submitted] = op_of(MAG_OP_NOP);
+        many[n_submitted].complete = submit_two_more;
+        mag_ring_submit(ring, &many[n_submitted++]);
+    }
+}
+
+/* One reap takes what was there when it began, however fast complete submits. */
+RING_TEST(reap_is_bounded_when_complete_submits)
+{
+    struct mag_op first[8];
+    reopen(8);
+    for (int i = 0; i < 8; i++) {
+        first[i] = op_of(MAG_OP_NOP);
+        first[i].complete = submit_two_more;
+        mag_ring_submit(ring, &first[i]);
+    }
+    cr_assert_eq(mag_ring_flush(ring), 0);
+    cr_assert_eq(mag_ring_reap(ring), 8);
+    drain();
+    cr_assert_eq(n_completed, MANY + 8);
+}
+
+/* ---- cancel ------------------------------------------------------------------------ */
+
+static struct mag_op pipe_read(int fd, void *buf)
+{
+    struct mag_op op = op_of(MAG_OP_READ);
+    op.fd = fd;
+    op.addr = buf;
+    op.len = 1;
+    return op;
+}
+
+RING_TEST(cancelled_read_says_so_once)
+{
+    char c = 'a';
+    int p[2];
+    cr_assert_eq(pipe(p), 0);
+    for (int flush_first = 0; flush_first < 2; flush_first++) {
+        n_completed = 0;
+        struct mag_op op = pipe_read(p[0], &c);
+        mag_ring_submit(ring, &op);
+        if (flush_first)
+            mag_ring_flush(ring);
+        mag_ring_cancel(ring, &op);
+        mag_ring_cancel(ring, &op);
+        cr_assert_eq(n_completed, 0);
+        drain();
+        cr_assert_eq(op.result, -ECANCELED);
+        for (int i = 0; i < 3; i++)
+            mag_ring_reap(ring);
+        cr_assert_eq(n_completed, 1);
+    }
+    cr_assert_eq(write(p[1], "b", 1), 1);
+    struct mag_op op = pipe_read(p[0], &c); /* the byte was not lost */
+    cr_assert_eq(run_op(&op), 1);
+    cr_assert_eq(c, 'b');
+    close(p[0]);
+    close(p[1]);
+}
+
+/* Cancels of operations in every place: backlog, SQ, kernel; more than the SQ holds. */
+RING_TEST(cancel_of_many)
+{
+    static char bytes[MANY];
+    int p[2];
+    reopen(8);
+    cr_assert_eq(pipe(p), 0);
+    for (int i = 0; i < MANY; i++) {
+        many[i] = pipe_read(p[0], &bytes[i]);
+        mag_ring_submit(ring, &many[i]);
+        if (i == MANY / 2) /* from now on the kernel takes nothing */
+            mag_sys_fail_nth(MAG_SYS_URING_ENTER, 1, EAGAIN, true);
+    }
+    for (int i = MANY - 1; i >= 0; i--)
+        mag_ring_cancel(ring, &many[i]);
+    cr_assert_eq(mag_ring_flush(ring), 0);
+    cr_assert(mag_ring_pending(ring));
+    mag_sys_fail_none();
+    drain();
+    cr_assert_eq(n_completed, MANY);
+    for (int i = 0; i < MANY; i++)
+        cr_assert_eq(many[i].result, -ECANCELED);
+    close(p[0]);
+    close(p[1]);
+}
+
+/* An op that completes while its cancel still waits for a place is forgotten there. */
+RING_TEST(completion_before_the_cancel_was_sent)
+{
+    char c;
+    int p[2];
+    cr_assert_eq(pipe(p), 0);
+    struct mag_op fill[8], ops[3];
+    reopen(8);
+    for (int i = 0; i < 3; i++) {
+        ops[i] = pipe_read(p[0], &c);
+        mag_ring_submit(ring, &ops[i]);
+    }
+    mag_ring_flush(ring);
+    for (int i = 0; i < 8; i++) {
+        fill[i] = op_of(MAG_OP_NOP);
+        mag_ring_submit(ring, &fill[i]);
+    }
+    mag_sys_fail_nth(MAG_SYS_URING_ENTER, 1, EAGAIN, true);
+    for (int i = 0; i < 3; i++)
+        mag_ring_cancel(ring, &ops[i]);
+    mag_sys_fail_none();
+    cr_assert_eq(write(p[1], "xy", 2), 2);
+    while (n_completed < 2)
+        mag_ring_reap(ring); /* enters for completions, hands nothing over */
+    int left = -1;
+    for (int i = 0; i < 3; i++) {
+        if (ops[i].addr != completed)
+            left = i;
+        else
+            memset(&ops[i], 0xff, sizeof ops[i]); /* the record is gone */
+    }
+    cr_assert_geq(left, 0);
+    drain();
+    cr_assert_eq(ops[left].result, -ECANCELED);
+    cr_assert_eq(n_completed, 11);
+    close(p[0]);
+    close(p[1]);
+}
+
+static int race_pipe[2];
+static mag_atomic(uint32_t) race_go;
+
+static void *race_writer(void *arg)
+{
+    uint32_t rounds = *(uint32_t *)arg;
+    for (uint32_t i = 1; i <= rounds; i++) {
+        while (mag_load_acquire(&race_go) != i)
+            mag_cpu_relax();
+        if (write(race_pipe[1], "x", 1) != 1)
+            return arg;
+    }
+    return NULL;
+}
+
+/* The outcome is the byte or -ECANCELED, once; and no byte is ever lost. */
+RING_TEST(cancel_racing_completion)
+{
+    uint32_t rounds = MAG_ASAN || MAG_TSAN ? 2000 : 10000;
+    unsigned n_cancelled = 0;
+    pthread_t writer;
+    char c;
+    cr_assert_eq(pipe(race_pipe), 0);
+    pthread_create(&writer, NULL, race_writer, &rounds);
+    for (uint32_t i = 1; i <= rounds; i++) {
+        struct mag_op op = pipe_read(race_pipe[0], &c);
+        n_completed = 0;
+        mag_ring_submit(ring, &op);
+        if (i % 2)
+            mag_ring_flush(ring);
+        mag_store_release(&race_go, i);
+        for (uint32_t k = i % 61; k > 0; k--)
+            mag_cpu_relax();
+        mag_ring_cancel(ring, &op);
+        drain();
+        cr_assert_eq(n_completed, 1);
+        cr_assert(op.result == 1 || op.result == -ECANCELED, "%d", op.result);
+        n_cancelled += op.result != 1;
+        if (op.result != 1) {
+            op = pipe_read(race_pipe[0], &c);
+            cr_assert_eq(run_op(&op), 1);
+        }
+    }
+    void *failed;
+    pthread_join(writer, &failed);
+    cr_assert_null(failed);
+    cr_log_info("cancelled %u of %u", n_cancelled, rounds);
+    close(race_pipe[0]);
+    close(race_pipe[1]);
+}
+
+/* ---- sleep and wake ----------------------------------------------------------------- */
+
+static mag_time sleep_for(mag_time ns)
+{
+    mag_time begin = mag_clock_now();
+    cr_assert_eq(mag_ring_sleep(ring, begin + ns), 0);
+    return mag_clock_now() - begin;
+}
+
+RING_TEST(deadline)
+{
+    for (int i = 0; i < 5; i++) {
+        mag_time ns = (i + 1) * 5 * MAG_MS, slept = sleep_for(ns);
+        cr_assert(slept >= ns && slept < ns + 100 * MAG_MS, "%lld", (long long)slept);
+    }
+    cr_assert_lt(sleep_for(0), 100 * MAG_MS);
+    cr_assert_lt(sleep_for(-MAG_SECOND), 100 * MAG_MS);
+}
+
+RING_TEST(wake_before_sleep_is_kept_and_consumed)
+{
+    for (int i = 0; i < 3; i++)
+        mag_ring_wake(ring);
+    cr_assert_eq(mag_ring_sleep(ring, MAG_NEVER), 0);
+    cr_assert_geq(sleep_for(20 * MAG_MS), 20 * MAG_MS);
+}
+
+static void *wake_later(void *arg)
+{
+    (void)arg;
+    usleep(20000);
+    mag_ring_wake(ring);
+    return NULL;
+}
+
+RING_TEST(wake_from_another_thread_ends_the_sleep)
+{
+    for (int i = 0; i < 3; i++) {
+        pthread_t t;
+        mag_time begin = mag_clock_now();
+        pthread_create(&t, NULL, wake_later, NULL);
+        cr_assert_eq(mag_ring_sleep(ring, MAG_NEVER), 0);
+        cr_assert_geq(mag_clock_now() - begin, 10 * MAG_MS);
+        cr_assert_eq(mag_ring_reap(ring), 0); /* a wake is no operation */
+        cr_assert_eq(mag_ring_in_flight(ring), 0);
+        pthread_join(t, NULL);
+    }
+}
+
+static void wake_in_handler(int sig)
+{
+    (void)sig;
+    mag_ring_wake(ring);
+}
+
+RING_TEST(wake_from_a_signal_handler)
+{
+    struct sigaction sa = {.sa_handler = wake_in_handler, .sa_flags = SA_RESTART};
+    sigaction(SIGALRM, &sa, NULL);
+    ualarm(20000, 0);
+    mag_time begin = mag_clock_now();
+    while (mag_clock_now() - begin < 10 * MAG_MS)
+        cr_assert_eq(mag_ring_sleep(ring, MAG_NEVER), 0);
+    cr_assert_lt(mag_clock_now() - begin, 5 * MAG_SECOND);
+}
+
+RING_TEST(completion_ends_the_sleep)
+{
+    struct mag_op op = op_of(MAG_OP_NOP);
+    mag_ring_submit(ring, &op);
+    cr_assert_lt(sleep_for(10 * MAG_SECOND), 5 * MAG_SECOND);
+    cr_assert_eq(n_completed, 0);
+    cr_assert_eq(mag_ring_reap(ring), 1);
+}
+
+/* The waker may be anywhere between its exchange and its write when close begins. */
+static void *wake_once(void *arg)
+{
+    mag_ring_wake(ring);
+    return arg;
+}
+
+RING_TEST(close_waits_for_a_waker)
+{
+    for (int i = 0; i < 300; i++) {
+        pthread_t t;
+        pthread_create(&t, NULL, wake_once, NULL);
+        cr_assert_eq(mag_ring_sleep(ring, MAG_NEVER), 0);
+        mag_ring_close(ring); /* the waker has begun, or sleep would not have ended */
+        cr_assert_eq(mag_ring_open(&ring, NULL), 0);
+        pthread_join(t, NULL);
+    }
+}
+
+/* ---- what can fail -------------------------------------------------------------------- */
+
+RING_TEST(transient_errors_lose_nothing)
+{
+    const int errors[] = {EINTR, EAGAIN, EBUSY, ENOMEM};
+    for (size_t i = 0; i < MAG_ARRAY_SIZE(errors); i++)
+        for (uint64_t nth = 1; nth <= 4; nth++) {
+            struct mag_op a = op_of(MAG_OP_NOP), b = op_of(MAG_OP_NOP);
+            n_completed = 0;
+            mag_sys_fail_nth(MAG_SYS_URING_ENTER, nth, errors[i], false);
+            mag_ring_submit(ring, &a);
+            cr_assert_eq(mag_ring_flush(ring), 0);
+            mag_ring_reap(ring);
+            mag_ring_submit(ring, &b);
+            drain();
+            mag_sys_fail_none();
+            cr_assert_eq(n_completed, 2);
+        }
+}
+
+/* With nothing in flight no completion ends the wait (liburing#281); nor does it spin. */
+RING_TEST(overloaded_kernel_is_asked_again)
+{
+    struct mag_op op = op_of(MAG_OP_NOP);
+    mag_ring_submit(ring, &op);
+    mag_sys_fail_nth(MAG_SYS_URING_ENTER, 1, EAGAIN, true);
+    mag_time begin = mag_clock_now();
+    int n_sleeps = 0;
+    for (; mag_clock_now() - begin < 20 * MAG_MS; n_sleeps++)
+        sleep_for(10 * MAG_SECOND);
+    cr_assert(n_sleeps > 1 && n_sleeps <= 20, "%d", n_sleeps);
+    cr_assert_lt(mag_clock_now() - begin, 2 * MAG_SECOND);
+    mag_sys_fail_none();
+    drain();
+    cr_assert_eq(n_completed, 1);
+}
+
+/* The SQ is full and the kernel takes nothing just when the wake's read needs a place. */
+RING_TEST(wake_that_cannot_be_armed_is_not_lost)
+{
+    struct mag_op ops[8];
+    char bytes[8];
+    int p[2];
+    pthread_t t;
+    reopen(8);
+    cr_assert_eq(pipe(p), 0);
+    for (int i = 0; i < 8; i++) {
+        ops[i] = pipe_read(p[0], &bytes[i]);
+        mag_ring_submit(ring, &ops[i]);
+    }
+    pthread_create(&t, NULL, wake_later, NULL);
+    mag_sys_fail_nth(MAG_SYS_URING_ENTER, 1, EAGAIN, false);
+    cr_assert_lt(sleep_for(10 * MAG_SECOND), 5 * MAG_SECOND);
+    mag_sys_fail_none();
+    pthread_join(t, NULL);
+    cr_assert_eq(write(p[1], "12345678", 8), 8);
+    drain();
+    close(p[0]);
+    close(p[1]);
+}
+
+RING_TEST(broken_ring_says_so)
+{
+    struct mag_op op = op_of(MAG_OP_NOP);
+    mag_ring_submit(ring, &op);
+    mag_sys_fail_nth(MAG_SYS_URING_ENTER, 1, EBADF, true);
+    cr_assert_eq(mag_ring_flush(ring), -EBADF);
+    cr_assert_eq(mag_ring_sleep(ring, MAG_NEVER), -EBADF);
+    mag_sys_fail_none();
+    drain();
+}
+
+static int open_second(unsigned entries)
+{
+    struct mag_ring *second;
+    struct mag_ring_options options = {.entries = entries};
+    int rc = mag_ring_open(&second, &options);
+    if (rc == 0)
+        mag_ring_close(second);
+    return rc;
+}
+
+RING_TEST(setup_halves_the_entries_without_memory)
+{
+    mag_sys_fail_nth(MAG_SYS_URING_SETUP, 1, ENOMEM, true);
+    cr_assert_eq(open_second(256), -ENOMEM);
+    cr_assert_eq(mag_sys_count(MAG_SYS_URING_SETUP), 6); /* 256 128 64 32 16 8 */
+    cr_assert(strstr(mag_ring_why(), "RLIMIT_MEMLOCK"), "%s", mag_ring_why());
+    mag_sys_fail_nth(MAG_SYS_URING_SETUP, 1, ENOMEM, false);
+    cr_assert_eq(open_second(256), 0);
+}
+
+RING_TEST(setup_falls_back_on_older_kernels)
+{
+    mag_sys_fail_nth(MAG_SYS_URING_SETUP, 1, EINVAL, false);
+    cr_assert_eq(open_second(0), 0);
+    cr_assert_eq(mag_sys_count(MAG_SYS_URING_SETUP), 2);
+    mag_sys_fail_nth(MAG_SYS_URING_SETUP, 1, EINVAL, true);
+    cr_assert_eq(open_second(0), -EINVAL);
+    cr_assert_eq(mag_sys_count(MAG_SYS_URING_SETUP), 3);
+}
+
+RING_TEST(refusals_are_explained)
+{
+    const struct {
+        int err;
+        const char *says;
+    } cases[] = {{EPERM, "sandbox"}, {EACCES, "EACCES"}, {ENOSYS, "5.11"}, {EMFILE, "ulimit -n"}};
+    for (size_t i = 0; i < MAG_ARRAY_SIZE(cases); i++) {
+        mag_sys_fail_nth(MAG_SYS_URING_SETUP, 1, cases[i].err, true);
+        cr_assert_eq(open_second(0), -cases[i].err);
+        cr_assert(strstr(mag_ring_why(), cases[i].says), "%s", mag_ring_why());
+    }
+    mag_sys_fail_none();
+    mag_sys_fail_nth(MAG_SYS_EVENTFD, 1, EMFILE, false);
+    cr_assert_eq(open_second(0), -EMFILE);
+    mag_mem_fail_nth(1, false);
+    cr_assert_eq(open_second(0), -ENOMEM);
+    mag_mem_fail_nth(0, false);
+}
+
+RING_TEST(works_without_what_is_registered)
+{
+    mag_sys_fail_nth(MAG_SYS_URING_REGISTER, 1, EPERM, true);
+    cr_assert_eq(open_second(0), 0);
+    mag_sys_fail_none();
+}
+
+RING_TEST(unknown_backend)
+{
+    struct mag_ring *second;
+    struct mag_ring_options options = {.backend = "abacus"};
+    cr_assert_eq(mag_ring_open(&second, &options), -EINVAL);
+    cr_assert(strstr(mag_ring_why(), "abacus"));
+    setenv("MAGPIE_BACKEND", "slide-rule", 1);
+    cr_assert_eq(mag_ring_open(&second, NULL), -EINVAL);
+    cr_assert(strstr(mag_ring_why(), "slide-rule"));
+    setenv("MAGPIE_BACKEND", "io_uring", 1);
+    cr_assert_eq(open_second(0), 0);
+}
+
+/* As another user than root the rings are charged to RLIMIT_MEMLOCK. */
+RING_TEST(memlock_limit)
+{
+    enum { RINGS_MAX = 4000 };
+    static struct mag_ring *rings[RINGS_MAX];
+    struct rlimit limit = {.rlim_cur = 64 * 1024, .rlim_max = 64 * 1024};
+    cr_assert_eq(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+    if (setresuid(65534, 65534, 65534) != 0)
+        return; /* only root can become somebody else */
+    int n = 0, rc = 0;
+    while (n < RINGS_MAX && (rc = mag_ring_open(&rings[n], NULL)) == 0)
+        n++;
+    cr_log_info("%d rings in 64 KiB", n);
+    cr_assert_eq(rc, -ENOMEM, "%d after %d rings", rc, n);
+    cr_assert(strstr(mag_ring_why(), "64 KiB"), "%s", mag_ring_why());
+    struct mag_op op = op_of(MAG_OP_NOP);
+    cr_assert_eq(run_op(&op), 0);
+    while (n > 0)
+        mag_ring_close(rings[--n]);
+}
+
+#if MAG_ASAN
+#include <sanitizer/asan_interface.h>
+
+RING_TEST(lent_memory_is_poisoned)
+{
+    char buf[64];
+    int p[2];
+    cr_assert_eq(pipe(p), 0);
+    struct mag_op op = pipe_read(p[0], buf);
+    op.len = sizeof buf;
+    mag_ring_submit(ring, &op);
+    cr_assert(__asan_address_is_poisoned(buf + 1));
+    mag_ring_flush(ring);
+    cr_assert_eq(write(p[1], "xyz", 3), 3);
+    drain();
+    cr_assert_eq(op.result, 3);
+    cr_assert_null(__asan_region_is_poisoned(buf, sizeof buf));
+    close(p[0]);
+    close(p[1]);
+}
+#endif
