@@ -65,6 +65,7 @@ enum {
     KNOWN_TYPE = 1,    /* fstat(2) was asked */
     KNOWN_REGULAR = 2, /* ... and said so */
     KNOWN_NO_SPOT = 4, /* RWF_NOWAIT is refused */
+    KNOWN_SEEKABLE = 8,
 };
 
 /* ---- open and close ------------------------------------------------------------- */
@@ -184,9 +185,29 @@ int mag_file_read(struct mag_file *f, void *buf, size_t n)
     return read_at(f, buf, n, MAG_OP_HERE);
 }
 
+/*
+ * Whether bytes have offsets, learnt once by reading none of them.  io_uring would
+ * not say -ESPIPE: it ignores the offset and waits for the next bytes of a pipe.
+ */
+static int check_offset(struct mag_file *f, int64_t offset)
+{
+    struct iovec none = { 0 };
+
+    if (offset < 0)
+        return -EINVAL;
+    if (f->known & KNOWN_SEEKABLE)
+        return 0;
+    if (mag_sys_preadv2(f->fd, &none, 1, 0, 0) == -ESPIPE)
+        return -ESPIPE;
+    f->known |= KNOWN_SEEKABLE;
+    return 0;
+}
+
 int mag_file_pread(struct mag_file *f, void *buf, size_t n, int64_t offset)
 {
-    return offset < 0 ? -EINVAL : read_at(f, buf, n, offset);
+    int rc = check_offset(f, offset);
+
+    return rc < 0 ? rc : read_at(f, buf, n, offset);
 }
 
 /* ---- writing -------------------------------------------------------------------- */
@@ -198,7 +219,9 @@ int mag_file_write(struct mag_file *f, const void *buf, size_t n)
 
 int mag_file_pwrite(struct mag_file *f, const void *buf, size_t n, int64_t offset)
 {
-    return offset < 0 ? -EINVAL : mag_op_write(f->fd, buf, n, offset);
+    int rc = check_offset(f, offset);
+
+    return rc < 0 ? rc : mag_op_write(f->fd, buf, n, offset);
 }
 
 int mag_file_fsync(struct mag_file *f, bool data_only)

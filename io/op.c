@@ -49,6 +49,11 @@
 
 #include <errno.h>
 
+enum {
+    RESTART_FIRST = 512, /* ERESTARTSYS */
+    RESTART_LAST = 516,  /* ERESTART_RESTARTBLOCK, in linux/errno.h of the kernel */
+};
+
 enum on_short { RETURN, RESUME };      /* a transfer that moved less than asked */
 enum on_eintr { REPORT, RETRY };       /* -EINTR */
 enum on_cancel { STOP, UNDO, SHIELD }; /* UNDO: what it acquired is given back */
@@ -129,6 +134,15 @@ static int attempt(struct mag_op *op, const struct row *row)
     return mag_wait_op(op);
 }
 
+/*
+ * io_uring hands out the kernel's own restart codes where a system call would have
+ * been restarted or have said EINTR (seen: a cancelled open of a FIFO, Linux 6.18).
+ */
+static bool is_interrupted(int rc)
+{
+    return rc == -EINTR || (rc <= -RESTART_FIRST && rc >= -RESTART_LAST);
+}
+
 static bool is_cancelled(void)
 {
     return mag_wait_in_task() && mag_wait_checkpoint() < 0;
@@ -141,7 +155,7 @@ static int perform(struct mag_op *op)
 
     do
         rc = attempt(op, row);
-    while (rc == -EINTR && row->on_eintr == RETRY);
+    while (is_interrupted(rc) && row->on_eintr == RETRY);
     if (rc >= 0 && row->on_cancel == UNDO && is_cancelled()) {
         mag_op_close(rc);
         return -ECANCELED;

@@ -80,9 +80,9 @@ static int check_options(const struct mag_rt *rt, const struct mag_spawn_options
 }
 
 /* Options that matter go to a block of their own; most tasks have none. */
-static int set_info(struct mag_task *t, struct mag_rt *rt, const struct mag_spawn_options *o)
+static int set_info(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t,
+                    const struct mag_spawn_options *o)
 {
-    struct mag_worker     *w = mag_worker_self();
     struct mag_spawn_info *info;
     int                    rc;
 
@@ -116,7 +116,7 @@ void mag_co_schedule(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t
     else
         mag_fetch_add(&rt->n_submitted, 1);
     if (target) {
-        t->msg.deliver = mag_worker_deliver_local;
+        t->msg.deliver = mag_worker_deliver_task;
         mag_worker_send(target, &t->msg);
     } else if (w) {
         mag_worker_push(w, t);
@@ -136,7 +136,7 @@ static int start_on(struct mag_worker *w, struct mag_rt *rt, void *coro,
         return -ENOMEM;
     if (!mag_co_begin(t))
         return -EALREADY;
-    rc = set_info(t, rt, options);
+    rc = set_info(w, rt, t, options);
     if (rc < 0) {
         unbegin(t);
         return rc;
@@ -197,15 +197,15 @@ int mag_spawn(struct mag_task **out, int (*body)(void *frame, void *result), con
 /* ---- awaiting ----------------------------------------------------------------------------- */
 
 /* The error's trace goes to who awaits. */
-static void hand_trace_on(struct mag_task *t)
+static void hand_trace_on(struct mag_task *t, struct mag_task *to)
 {
-    struct mag_fiber *f = mag_fiber_self();
-    struct mag_task  *to = f ? f->current : NULL;
     struct mag_trace *old;
 
     if (to == NULL)
         return;
     old = to->trace;
+    if (old && !old->is_caught && t->trace->rc == -ECANCELED)
+        return; /* the siblings that a failure cancelled say nothing of it */
     to->trace = t->trace;
     t->trace = NULL;
     if (old)
@@ -213,12 +213,12 @@ static void hand_trace_on(struct mag_task *t)
 }
 
 /* The end of every await: result out, object freed. */
-int mag_co_collect(struct mag_task *t, int rc, void *result)
+int mag_co_collect(struct mag_task *t, int rc, void *result, struct mag_task *heir)
 {
     if (rc >= 0 && result)
         memcpy(result, mag_task_result(t), t->type->result_bytes);
     if (MAG_UNLIKELY(t->trace != NULL) && rc < 0)
-        hand_trace_on(t);
+        hand_trace_on(t, heir);
     mag_worker_release(t);
     return rc;
 }
@@ -242,7 +242,7 @@ static int run_here(struct mag_fiber *f, struct mag_task *t, void *result)
         struct mag_worker *w = mag_worker_self();
         mag_store_release(&w->n_ended, w->n_ended + 1);
     }
-    return mag_co_collect(t, rc, result);
+    return mag_co_collect(t, rc, result, f->current);
 }
 
 static bool is_in_chain(const struct mag_fiber *f, const struct mag_task *t)
@@ -268,7 +268,7 @@ static int wait_here(struct mag_fiber *f, struct mag_task *t, void *result)
         mag_worker_release(t);
         return rc;
     }
-    return mag_co_collect(t, t->rc, result);
+    return mag_co_collect(t, t->rc, result, f->current);
 }
 
 /* Outside a task: the same by blocking the thread; an unstarted body runs right here. */
@@ -277,9 +277,9 @@ static int await_outside(struct mag_task *t, void *result)
     int rc;
 
     if (mag_co_begin(t))
-        return mag_co_collect(t, t->type->body(mag_task_frame(t), mag_task_result(t)), result);
+        return mag_co_collect(t, t->type->body(mag_task_frame(t), mag_task_result(t)), result, NULL);
     rc = mag_wait_task_outside(t);
-    return rc < 0 ? rc : mag_co_collect(t, t->rc, result);
+    return rc < 0 ? rc : mag_co_collect(t, t->rc, result, NULL);
 }
 
 /* An object that nobody has started: in place if that is possible. */
@@ -321,7 +321,7 @@ int mag_await(void *awaitable, void *result, size_t result_bytes)
             return run_here(f, t, result);
     }
     if (mag_task_is_done(t))
-        return mag_co_collect(t, t->rc, result);
+        return mag_co_collect(t, t->rc, result, f->current);
     return wait_here(f, t, result);
 }
 
@@ -339,16 +339,11 @@ int mag_cancel(void *task)
     return 0;
 }
 
-int mag_detach(void *task)
+/* Gives the handle up by one CAS.  0: the end will free it. */
+static int detach(struct mag_task *t)
 {
-    struct mag_task *t = mag_task_of(task);
-    uint64_t         slot;
+    uint64_t slot = mag_load_acquire(&t->work.slot);
 
-    if (t == NULL)
-        return -ENOMEM;
-    if (mag_load_relaxed(&t->head.used) != MAG_COROUTINE || !mag_load_relaxed(&t->is_begun))
-        return -EINVAL;
-    slot = mag_load_acquire(&t->work.slot);
     do {
         if (slot == MAG_SLOT_DONE) {
             mag_worker_release(t);
@@ -356,8 +351,27 @@ int mag_detach(void *task)
         }
         if (slot > MAG_SLOT_NONE)
             return -EALREADY;
-    } while (!mag_cas(&t->work.slot, &slot, MAG_SLOT_DETACHED));
+    } while (!mag_cas_seq(&t->work.slot, &slot, MAG_SLOT_DETACHED));
     return 0;
+}
+
+/* A runtime that stops cancels what is detached: either it finds this one, or we see
+ * that it stops. */
+int mag_detach(void *task)
+{
+    struct mag_task *t = mag_task_of(task);
+    int              rc;
+
+    if (t == NULL)
+        return -ENOMEM;
+    if (mag_load_relaxed(&t->head.used) != MAG_COROUTINE || !mag_load_relaxed(&t->is_begun))
+        return -EINVAL;
+    mag_fetch_add(&t->extra_refs, 1);
+    rc = detach(t);
+    if (t->rt && mag_load_seq(&t->rt->cancel_level))
+        mag_cancel_task(t);
+    mag_worker_release(t);
+    return rc;
 }
 
 int mag_close(void *awaitable)
@@ -369,12 +383,11 @@ int mag_close(void *awaitable)
         return 0;
     if (mag_load_relaxed(&t->head.used) == 0)
         return -EALREADY;
-    if (mag_co_begin(t)) {
+    if (mag_load_relaxed(&t->head.used) == MAG_FUTURE || mag_co_begin(t)) {
         mag_worker_release(t);
         return 0;
     }
-    if (mag_load_relaxed(&t->head.used) == MAG_COROUTINE)
-        mag_cancel_task(t);
+    mag_cancel_task(t);
     rc = mag_await(awaitable, NULL, 0);
     return rc == -ECANCELED || rc >= 0 ? 0 : rc;
 }

@@ -21,6 +21,6 @@ bool mag_co_fits_here(const struct mag_fiber *f, const struct mag_task *t);
 
 /* The end of every await: copies the result (unless rc < 0, or result is NULL), hands
  * an error's trace on, frees the object; rc. */
-int mag_co_collect(struct mag_task *t, int rc, void *result);
+int mag_co_collect(struct mag_task *t, int rc, void *result, struct mag_task *heir);
 
 #endif

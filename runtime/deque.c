@@ -29,9 +29,10 @@
  * sets guard, executes membarrier (a full fence on the owner's processor), and then
  * under the lock believes bot.  Either the owner's pop came before the fence: then
  * its bot is visible; or its load of guard comes after: then it takes the lock too.
- * An answer in between (n_exposed changed, or guard restored) calls it off.
+ * An answer in between (guard restored, or n_exposed changed, which counts each
+ * restoration after it was made) calls it off; bot is read before both are checked.
  * A push stores lim and then looks whether anybody is hungry (E); who becomes
- * hungry announces it and then stores lim = 0 (F, idle.c): one of them sees the other.
+ * hungry announces it and then stores lim = 0 (F, worker.c): one of them sees the other.
  *
  * Rejected: Chase-Lev with a fence (15 ns a pair instead of 4); a compare-and-swap
  * on top without a lock (the slot must be read before, which is prone to ABA once
@@ -91,12 +92,12 @@ static void expose(struct mag_deque *d)
 {
     uint64_t bot = d->hot.bot;
 
-    mag_store_relaxed(&d->n_exposed, d->n_exposed + 1);
     mag_store_release(&d->split, bot);
     mag_store_relaxed(&d->hot.guard, bot);
+    mag_store_release(&d->n_exposed, d->n_exposed + 1); /* after guard: see force */
     /* acquire: slots below top may be overwritten, so the thieves have read them */
     mag_store_relaxed(&d->hot.lim, mag_load_acquire(&d->top) + MAG_DEQUE_SLOTS - 1);
-    mag_fence_seq(); /* (E) pairs with idle.c (F) */
+    mag_fence_seq(); /* (E) pairs with worker.c (F) */
     if (d->hungry(d))
         mag_store_relaxed(&d->hot.lim, 0);
 }
@@ -170,6 +171,7 @@ static bool pop_slow(struct mag_deque *d, uint64_t b)
         mag_store_relaxed(&d->split, b);
     /* relaxed: only the lock's next holder and the owner rely on it */
     mag_store_relaxed(&d->hot.guard, mag_load_relaxed(&d->split));
+    mag_store_release(&d->n_exposed, d->n_exposed + 1); /* after guard: see force */
     mag_spin_unlock(&d->lock);
     if (guard == UINT64_MAX)
         expose(d);
@@ -201,6 +203,24 @@ struct mag_work *mag_deque_pop(struct mag_deque *d)
             return work;
     }
     return NULL;
+}
+
+/* As a thief would: so the private part gives way at its lower end. */
+struct mag_work *mag_deque_pop_oldest(struct mag_deque *d)
+{
+    struct mag_work *work = NULL;
+    uint64_t         top;
+
+    mag_spin_lock(&d->lock);
+    for (top = mag_load_relaxed(&d->top); top < d->hot.bot && work == NULL; top++)
+        work = slot_load(d, top);
+    mag_store_relaxed(&d->top, top);
+    if (mag_load_relaxed(&d->split) < top)
+        mag_store_relaxed(&d->split, top);
+    if (mag_load_relaxed(&d->hot.guard) < top)
+        mag_store_relaxed(&d->hot.guard, top);
+    mag_spin_unlock(&d->lock);
+    return work;
 }
 
 /* Out of the middle: leaves a hole, which pop and steal step over. */
@@ -285,6 +305,7 @@ struct mag_work *mag_deque_steal(struct mag_deque *thief, struct mag_deque *vict
 bool mag_deque_force(struct mag_deque *d)
 {
     uint64_t n_exposed = mag_load_acquire(&d->n_exposed);
+    uint64_t bot;
     bool     forced = false;
 
     if (mag_load_relaxed(&d->hot.guard) != UINT64_MAX) {
@@ -295,13 +316,12 @@ bool mag_deque_force(struct mag_deque *d)
         return false;
     if (!mag_spin_try(&d->lock))
         return false;
-    if (mag_load_acquire(&d->n_exposed) == n_exposed &&
-        mag_load_relaxed(&d->hot.guard) == UINT64_MAX) {
-        uint64_t bot = mag_load_acquire(&d->hot.bot);
+    bot = mag_load_acquire(&d->hot.bot); /* before the checks, which vouch for it */
+    if (mag_load_acquire(&d->hot.guard) == UINT64_MAX &&
+        mag_load_acquire(&d->n_exposed) == n_exposed)
         forced = bot > mag_load_relaxed(&d->split);
-        if (forced)
-            mag_store_release(&d->split, bot);
-    }
+    if (forced)
+        mag_store_release(&d->split, bot);
     mag_spin_unlock(&d->lock);
     return forced;
 }

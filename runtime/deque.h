@@ -20,7 +20,7 @@ struct mag_deque {
     mag_atomic(uint64_t) top;                               /* [lock] next to be stolen      */
     mag_atomic(uint64_t) split;                             /* [owner; a forcing thief under
                                                              * the lock] end of the public part */
-    mag_atomic(uint64_t) n_exposed;                         /* [owner] times exposed         */
+    mag_atomic(uint64_t) n_exposed;                         /* [owner] times guard was restored */
 };
 
 /* -ENOMEM. */
@@ -43,6 +43,9 @@ bool mag_deque_popped(struct mag_deque *d);
 
 /* The newest, or NULL. */
 struct mag_work *mag_deque_pop(struct mag_deque *d);
+
+/* The oldest, or NULL. */
+struct mag_work *mag_deque_pop_oldest(struct mag_deque *d);
 
 /* Takes this one out, wherever it is; false if it is not here (any more). */
 bool mag_deque_take(struct mag_deque *d, struct mag_work *work);

@@ -17,6 +17,7 @@ void *mag_future_new(const struct mag_co_type *type, const void *made_at)
 
     if (t == NULL)
         return NULL;
+    mag_store_relaxed(&t->is_begun, 1);
     mag_store_relaxed(&t->extra_refs, 1);
     return mag_task_frame(t);
 }

@@ -27,6 +27,10 @@
  * children needs no lock.  A child that begins at that moment sees is_stopping through
  * its scope_cancelled, by the fence pair (G) and (H) (cancel.c).
  *
+ * An entry of the caller's array is the child, or NULL once it was freed, or marked:
+ * "gave up" (a future that the gather no longer waits for), "not ours" (somebody else
+ * awaits it, or it was consumed before).
+ *
  * Rejected: pushing all children (a deque of 8,192 slots, and 4 ns each); recursive
  * halving by fork and join (twice the suspensions when children suspend).
  */
@@ -52,7 +56,8 @@ struct gather {
     struct mag_message msg;      /* a failure elsewhere, on its way home */
     struct mag_worker *home;     /* [const] */
     struct mag_fiber *fiber;     /* [const] the awaiter */
-    void **children;             /* [home] NULL: ended and freed */
+    struct mag_task *owner;      /* [const] its task, which inherits traces */
+    mag_atomic(void *) *children; /* [home frees, who runs a child marks] see above */
     size_t n;                    /* [const] */
     char *results;               /* [const] may be NULL */
     size_t result_bytes;         /* [const] */
@@ -65,6 +70,37 @@ struct gather {
     mag_atomic(struct feeder *) feeders; /* [any] split off; freed at the end */
     struct feeder first;
 };
+
+/* ---- entries ----------------------------------------------------------------------------- */
+
+enum { GAVE_UP = 1, NOT_OURS = 2, MARKS = 3 };
+
+static uintptr_t entry(struct gather *g, size_t i)
+{
+    return (uintptr_t)mag_load_acquire(&g->children[i]);
+}
+
+/* The child, unless it is freed or marked. */
+static struct mag_task *child(struct gather *g, size_t i)
+{
+    uintptr_t e = entry(g, i);
+
+    return e & MARKS ? NULL : mag_task_of((void *)e);
+}
+
+static void mark(struct gather *g, size_t i, uintptr_t how)
+{
+    mag_store_release(&g->children[i], (void *)(entry(g, i) | how));
+}
+
+/* Takes a future's waiter back; true if it is no longer waited for. */
+static bool abandon(struct gather *g, size_t i, struct mag_task *t)
+{
+    if (!mag_task_unwait(t, &g->waiter))
+        return false;
+    mark(g, i, GAVE_UP);
+    return true;
+}
 
 static void give_up(struct gather *g, size_t shares)
 {
@@ -79,12 +115,17 @@ static void give_up(struct gather *g, size_t shares)
 /* On the home's thread. */
 static void cancel_children(struct gather *g)
 {
+    size_t n_abandoned = 0;
+
     for (size_t i = 0; i < g->n; i++) {
-        struct mag_task *t = mag_task_of(g->children[i]);
-        if (t && mag_load_relaxed(&t->head.used) == MAG_COROUTINE &&
-            mag_load_relaxed(&t->is_begun) && !mag_task_is_done(t))
+        struct mag_task *t = child(g, i);
+        uint32_t         kind = t ? mag_load_relaxed(&t->head.used) : 0;
+        if (kind == MAG_FUTURE)
+            n_abandoned += abandon(g, i, t);
+        else if (kind == MAG_COROUTINE && mag_load_relaxed(&t->is_begun) && !mag_task_is_done(t))
             mag_cancel_task(t);
     }
+    give_up(g, n_abandoned);
 }
 
 static void stop_deliver(struct mag_message *m, struct mag_worker *w)
@@ -145,10 +186,10 @@ static void *result_of(struct gather *g, size_t i)
 /* On the home's thread: result and rc out, object freed. */
 static void collect(struct gather *g, size_t i, struct mag_task *t, int rc)
 {
-    g->children[i] = NULL;
+    mag_store_relaxed(&g->children[i], NULL);
     if (g->rcs)
         g->rcs[i] = rc;
-    mag_co_collect(t, rc, result_of(g, i));
+    mag_co_collect(t, rc, result_of(g, i), g->owner);
 }
 
 /* A child that ended in a call, on any thread. */
@@ -189,10 +230,34 @@ static void begin_elsewhere(struct gather *g, struct mag_task *t)
         child_notify(&g->waiter, t);
 }
 
+/* A child that has begun: a task or a future.  It counts while it runs, and if the
+ * gather stops just now, either cancel_children sees the waiter or this sees it stop. */
+static size_t wait_for_child(struct gather *g, size_t i, struct mag_task *t)
+{
+    int rc = mag_load_relaxed(&t->head.used) ? mag_task_wait(t, &g->waiter) : -EBUSY;
+
+    if (rc == 0) {
+        mag_fence_seq(); /* (G) pairs with gather.c (H) */
+        if (MAG_LIKELY(!mag_load_relaxed(&g->is_stopping)))
+            return 0;
+        if (mag_load_relaxed(&t->head.used) == MAG_FUTURE)
+            return abandon(g, i, t);
+        mag_cancel_task(t);
+        return 0;
+    }
+    if (rc == -EALREADY) {
+        ended_here(g, i, t, t->rc);
+        return 1;
+    }
+    mark(g, i, NOT_OURS);
+    note_rc(g, -EALREADY);
+    return 1;
+}
+
 /* Runs or waits for child i: 1 if it has ended, 0 if it will give its share up. */
 static size_t run_child(struct gather *g, size_t i)
 {
-    struct mag_task  *t = mag_task_of(g->children[i]);
+    struct mag_task  *t = child(g, i);
     struct mag_fiber *f = mag_fiber_self();
     int               rc;
 
@@ -202,19 +267,17 @@ static size_t run_child(struct gather *g, size_t i)
         note_rc(g, -ENOMEM);
         return 1;
     }
-    if (MAG_LIKELY(mag_co_begin(t))) {
-        t->scope_cancelled = &g->is_stopping;
-        if (MAG_UNLIKELY(mag_load_relaxed(&g->is_stopping)))
-            rc = -ECANCELED;
-        else if (MAG_LIKELY(mag_co_fits_here(f, t)))
-            rc = mag_worker_call(f, t);
-        else
-            return begin_elsewhere(g, t), 0;
+    if (MAG_UNLIKELY(!mag_co_begin(t)))
+        return wait_for_child(g, i, t);
+    t->scope_cancelled = &g->is_stopping;
+    if (MAG_UNLIKELY(mag_load_relaxed(&g->is_stopping))) {
+        rc = -ECANCELED;
+    } else if (MAG_LIKELY(mag_co_fits_here(f, t))) {
+        mag_store_relaxed(&t->work.slot, MAG_SLOT_TAKEN); /* whoever awaits it is refused */
+        rc = mag_worker_call(f, t);
     } else {
-        rc = mag_task_wait(t, &g->waiter);
-        if (rc == 0)
-            return 0;
-        rc = rc == -EALREADY && mag_task_is_done(t) ? t->rc : -EALREADY;
+        begin_elsewhere(g, t);
+        return 0;
     }
     ended_here(g, i, t, rc);
     return 1;
@@ -258,7 +321,7 @@ static size_t feed(struct gather *g, struct feeder *fd)
 }
 
 /* Half of the range for another thief, if there is memory for a feeder. */
-static void split(struct mag_worker *w, struct feeder *fd)
+static void split_range(struct mag_worker *w, struct feeder *fd)
 {
     struct feeder *half = mag_mem_alloc(sizeof *half);
     struct gather *g = fd->g;
@@ -286,32 +349,44 @@ static void feeder_run(struct mag_work *work)
     w->fiber->current = NULL;
     w->fiber->is_cancelled = false;
     if (fd->pushed_by != w && fd->hi - fd->lo > 1)
-        split(w, fd);
+        split_range(w, fd);
     give_up(g, feed(g, fd) + 1);
 }
 
 /* ---- lanes -------------------------------------------------------------------------------------- */
 
-/* One child after the other, each to its end. */
+/* One that cannot be called here keeps its lane occupied all the same. */
+static void run_elsewhere(struct gather *g, size_t i, struct mag_task *t)
+{
+    struct mag_worker *w = mag_worker_self();
+
+    t->scope_cancelled = &g->is_stopping;
+    if (t->is_leaf) {
+        t->rt = w->rt;
+        t->type->body(mag_task_frame(t), mag_task_result(t));
+    } else {
+        mag_co_schedule(w, w->rt, t);
+    }
+    mag_wait_task(w->fiber, t);
+    ended_here(g, i, t, t->rc);
+}
+
+static bool needs_elsewhere(struct gather *g, const struct mag_task *t)
+{
+    return t && mag_load_relaxed(&t->head.used) == MAG_COROUTINE &&
+           !mag_load_relaxed(&t->is_begun) && !mag_load_relaxed(&g->is_stopping) &&
+           !mag_co_fits_here(mag_fiber_self(), t);
+}
+
+/* One child after the other, each to its end; what has begun already is not limited. */
 static size_t run_lane(struct gather *g)
 {
     size_t n_ended = 0, i;
 
     while ((i = mag_fetch_add(&g->cursor, 1)) < g->n) {
-        struct mag_task *t = mag_task_of(g->children[i]);
-        if (t && mag_load_relaxed(&t->head.used) == MAG_COROUTINE &&
-            !mag_load_relaxed(&t->is_begun) && !mag_co_fits_here(mag_fiber_self(), t) &&
-            !mag_load_relaxed(&g->is_stopping)) {
-            mag_co_begin(t);
-            t->scope_cancelled = &g->is_stopping;
-            if (t->is_leaf)
-                t->type->body(mag_task_frame(t), mag_task_result(t));
-            else
-                mag_co_schedule(mag_worker_self(), mag_worker_self()->rt, t);
-        }
-        if (t && mag_load_relaxed(&t->is_begun) &&
-            mag_wait_task(mag_fiber_self(), t) == 0) {
-            ended_here(g, i, t, t->rc);
+        struct mag_task *t = child(g, i);
+        if (needs_elsewhere(g, t) && mag_co_begin(t)) {
+            run_elsewhere(g, i, t);
             n_ended++;
         } else {
             n_ended += run_child(g, i);
@@ -364,16 +439,30 @@ static void wait_all(struct gather *g, size_t n_ended)
     mag_worker_suspend(drop_own_share, g);
 }
 
+static void collect_entry(struct gather *g, size_t i)
+{
+    uintptr_t        e = entry(g, i);
+    struct mag_task *t = mag_task_of((void *)(e & ~(uintptr_t)MARKS));
+
+    if (!(e & MARKS)) {
+        collect(g, i, t, t->rc);
+        return;
+    }
+    if (g->rcs)
+        g->rcs[i] = e & GAVE_UP ? -ECANCELED : -EALREADY;
+    if (e & GAVE_UP)
+        mag_worker_release(t);
+    mag_store_relaxed(&g->children[i], NULL);
+}
+
 /* What did not end on this thread in a call. */
 static void collect_rest(struct gather *g)
 {
     struct feeder *fd, *next;
 
-    for (size_t i = 0; i < g->n; i++) {
-        struct mag_task *t = mag_task_of(g->children[i]);
-        if (t)
-            collect(g, i, t, t->rc);
-    }
+    for (size_t i = 0; i < g->n; i++)
+        if (MAG_UNLIKELY(entry(g, i) != 0))
+            collect_entry(g, i);
     for (fd = g->feeders; fd; fd = next) {
         next = fd->next;
         mag_mem_free(fd);
@@ -408,11 +497,11 @@ static int gather_outside(struct gather *g)
     return g->rcs ? 0 : first;
 }
 
-static int check_sizes(const struct gather *g)
+static int check_sizes(struct gather *g)
 {
     for (size_t i = 0; g->results && i < g->n; i++)
-        if (g->children[i] && mag_load_relaxed(&mag_task_of(g->children[i])->head.used) &&
-            mag_task_of(g->children[i])->type->result_bytes != g->result_bytes)
+        if (child(g, i) && mag_load_relaxed(&child(g, i)->head.used) &&
+            child(g, i)->type->result_bytes != g->result_bytes)
             return -EINVAL;
     return 0;
 }
@@ -459,6 +548,7 @@ int mag_gather(void *results, size_t result_bytes, void **awaitables, size_t n,
         return gather_outside(&g);
     g.home = w;
     g.fiber = w->fiber;
+    g.owner = w->fiber->current;
     g.first = (struct feeder){ .work.run = feeder_run, .g = &g, .hi = n };
     return run_all(w, &g, options ? options->limit : 0);
 }

@@ -252,7 +252,7 @@ int mag_rt_new(struct mag_rt **out, const struct mag_rt_options *options)
     rt->stack_bytes = o->stack_bytes ? o->stack_bytes : MAG_STACK_BYTES_DEFAULT;
     rt->report = o->report;
     rt->report_arg = o->report_arg;
-    mag_inbox_init(&rt->inject);
+    mag_fifo_init(&rt->inject);
     mag_stacks_init(&rt->stacks, o->unguarded_ok);
     mag_offload_init(&rt->offload, o->offload_threads);
     (void)mag_sys_membarrier_register(); /* without it, no forced publishing (deque.c) */
@@ -326,8 +326,11 @@ static void find_leftover(struct mag_slab_head *block, void *arg)
     struct leftovers *l = arg;
     struct mag_task  *t = mag_container_of(block, struct mag_task, head);
 
-    if (block->used != MAG_AUXILIARY && t->rt == l->rt && l->n < LEFT_MAX)
-        l->tasks[l->n++] = t;
+    if (block->used == MAG_AUXILIARY || t->rt != l->rt || l->n == LEFT_MAX)
+        return;
+    if (block->used == MAG_FUTURE && !mag_load_acquire(&t->is_sent))
+        return; /* its setter, in whatever thread, may still come, and frees it */
+    l->tasks[l->n++] = t;
 }
 
 static void report_leftover(struct mag_rt *rt, const struct mag_task *t)
@@ -373,9 +376,11 @@ void mag_rt_free(struct mag_rt *rt)
         return;
     MAG_CHECK(mag_worker_self() == NULL);
     drain(rt);
+    mag_offload_fini(&rt->offload);
+    while (mag_load_seq(&rt->n_outside)) /* a few instructions of another thread */
+        mag_sys_yield();
     stop_workers(rt, rt->n_workers);
     collect_leftovers(rt);
-    mag_offload_fini(&rt->offload);
     mag_stacks_fini(&rt->stacks);
     memory_free(rt, rt->n_workers);
     process_trim();
@@ -409,7 +414,7 @@ int mag_rt_run(struct mag_rt *rt, void *coro, void *result)
         return rc;
     if (t->rc < 0)
         report_failure(rt, t, t->rc);
-    return mag_co_collect(t, t->rc, result);
+    return mag_co_collect(t, t->rc, result, NULL);
 }
 
 int mag_run_with(void *coro, void *result, const struct mag_rt_options *options)

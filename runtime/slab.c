@@ -92,6 +92,7 @@ static void large_free(struct mag_slab_head *block)
     struct chunk *c = mag_container_of((char *)block, struct chunk, blocks);
 
     mag_spin_lock(&pool.lock);
+    block->used = 0;
     mag_list_remove(&c->link);
     mag_spin_unlock(&pool.lock);
     mag_mem_free(c);
@@ -119,6 +120,7 @@ static struct mag_slab_head *pool_take(uint32_t size_class, uint32_t n, bool is_
     return first;
 }
 
+/* Marks them as free under the lock, so that trim sees either all of it or nothing. */
 static void pool_give(struct mag_slab_head *first)
 {
     struct mag_slab_head *last = first;
@@ -127,9 +129,10 @@ static void pool_give(struct mag_slab_head *first)
     if (first == NULL)
         return;
     size_class = first->size_class;
+    mag_spin_lock(&pool.lock);
+    mag_store_relaxed(&first->used, 0);
     while (last->next)
         last = last->next;
-    mag_spin_lock(&pool.lock);
     last->next = pool.free[size_class];
     pool.free[size_class] = first;
     mag_spin_unlock(&pool.lock);

@@ -78,10 +78,10 @@ static inline void *mag_slab_alloc(struct mag_slab_cache *cache, size_t bytes)
 
 static inline void mag_slab_free(struct mag_slab_cache *cache, struct mag_slab_head *block)
 {
-    mag_store_relaxed(&block->used, 0); /* read by foreach as a hint */
     if (MAG_LIKELY(cache != NULL && block->size_class <= MAG_SLAB_CLASSES)) {
         struct mag_slab_bin *bin = &cache->bins[block->size_class];
         if (MAG_LIKELY(bin->count < MAG_SLAB_CACHE_MAX)) {
+            mag_store_relaxed(&block->used, 0); /* read by foreach as a hint */
             block->next = bin->free;
             bin->free = block;
             bin->count++;

@@ -13,7 +13,6 @@
  */
 #include "clock.h"
 #include "co.h"
-#include "mem.h"
 #include "sys.h"
 #include "wait.h"
 
@@ -56,6 +55,7 @@ struct mag_sleep_co {
     mag_time         duration;
     struct mag_wait  wait;
     struct mag_timer timer;
+    void (*fire)(struct mag_timer *timer);
 };
 
 static void leaf_end(struct mag_sleep_co *s, int rc)
@@ -96,7 +96,7 @@ static int leaf_start(void *frame, void *result)
         return mag_sys_sleep(s->duration);
     s->wait.cancel = leaf_cancel;
     t->leaf_wait = &s->wait;
-    mag_timer_init(&s->timer, leaf_fire);
+    mag_timer_init(&s->timer, s->fire);
     rc = s->duration < 0 ? -EINVAL : 0;
     if (rc == 0)
         rc = mag_timers_add(&w->timers, &s->timer,
@@ -129,47 +129,56 @@ struct mag_sleep_co *mag_sleep_co(mag_time duration_ns)
     t->is_leaf = true;
     s = mag_task_frame(t);
     s->duration = duration_ns;
+    s->fire = leaf_fire;
     return s;
 }
 
 /* ---- callbacks ------------------------------------------------------------------------------- */
 
+/* A leaf too, which nobody awaits: so a runtime that stops cancels it (rt.c). */
 struct call {
-    struct mag_timer timer;
+    struct mag_sleep_co sleep; /* first: leaf_start and leaf_cancel are those of a sleep */
     void (*fn)(void *arg);
     void *arg;
 };
 
 static void call_fire(struct mag_timer *timer)
 {
-    struct call *c = mag_container_of(timer, struct call, timer);
+    struct mag_sleep_co *s = mag_container_of(timer, struct mag_sleep_co, timer);
+    struct call         *c = mag_container_of(s, struct call, sleep);
 
     c->fn(c->arg);
-    mag_mem_free(c);
+    leaf_end(s, 0);
 }
+
+static const struct mag_co_type call_type = {
+    .name = "mag_call_later",
+    .body = leaf_start,
+    .frame_bytes = sizeof(struct call),
+    .defined = { __FILE__, __LINE__, "mag_call_later" },
+};
 
 int mag_call_later(mag_time delay_ns, void (*fn)(void *arg), void *arg)
 {
     struct mag_worker *w = mag_worker_self();
-    mag_time           now = mag_clock_now();
+    struct mag_task   *t;
     struct call       *c;
-    int                rc;
 
     if (w == NULL)
         return -ENXIO;
     if (delay_ns < 0 || fn == NULL)
         return -EINVAL;
-    c = mag_mem_alloc(sizeof *c);
-    if (c == NULL)
+    t = mag_co_make(&call_type, MAG_COROUTINE, __builtin_return_address(0));
+    if (t == NULL)
         return -ENOMEM;
-    c->fn = fn;
-    c->arg = arg;
-    mag_timer_init(&c->timer, call_fire);
-    rc = mag_timers_add(&w->timers, &c->timer,
-                        delay_ns < MAG_NEVER - now ? now + delay_ns : MAG_NEVER);
-    if (rc < 0)
-        mag_mem_free(c);
-    return rc;
+    c = mag_task_frame(t);
+    *c = (struct call){ .sleep = { .duration = delay_ns, .fire = call_fire }, .fn = fn, .arg = arg };
+    t->is_leaf = true;
+    t->is_counted = true;
+    mag_store_relaxed(&t->is_begun, 1);
+    mag_store_relaxed(&t->work.slot, MAG_SLOT_DETACHED);
+    mag_store_relaxed(&w->n_spawned, w->n_spawned + 1);
+    return leaf_start(c, NULL);
 }
 
 /* ---- threads ------------------------------------------------------------------------------------ */

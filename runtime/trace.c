@@ -34,6 +34,8 @@ static struct mag_trace *trace_of(struct mag_task *t)
         if (t->trace) {
             mag_store_relaxed(&t->trace->head.used, MAG_AUXILIARY);
             t->trace->rc = 0;
+            t->trace->n = 0;
+            t->trace->is_caught = false;
         }
     }
     return t->trace;

@@ -11,21 +11,21 @@
  *
  * A fiber that suspends switches straight to the next runnable one (pick).  Only
  * with none, or when the budget is used up, it switches to the loop, which runs on
- * the thread's own stack, looks at ring, inbox and timers (poll), searches for work
+ * the thread's own stack, looks around (ring, inbox, timers), searches for work
  * elsewhere, and sleeps.  A fiber whose work has ended runs the next work itself,
  * without a switch.
  *
  * What runs next (pick).  `next', the fiber that a task has just made ready: message
  * passing stays on one core, bounded by the budget.  Then started fibers, first in
  * first out, in generations: when all that were ready have had their turn, one task
- * that has not started is taken, the newest.  So new tasks are not starved by
- * yielding ones, nor do live stacks pile up.
+ * that has not started is taken, the newest, or now and then the oldest.  So new tasks
+ * are starved neither by yielding ones nor by newer ones, nor do live stacks pile up.
  *
  * Invariants
  *   1. A fiber is in one place: running, in `ready' or `next' of its home, on its way
  *      there as a message, idle, or suspended (found only by who will make it ready).
  *   2. Only the home's thread touches a fiber's link, wait, current and flags.
- *   3. poll runs on the loop's stack at least every budget_max picks, and budget_max
+ *   3. look_around runs on the loop's stack at least every budget_max picks, and budget_max
  *      is adapted so that this is about a millisecond, 61 picks at the most.
  *   4. Nothing read through mag_worker_self() is used after a switch.
  *
@@ -46,7 +46,6 @@
 
 enum {
     IDLE_FIBERS_MAX = 4096,  /* kept per worker, warm; more stacks go back           */
-    BACKLOG_SHARE = 64,      /* tasks of the backlog published when somebody is hungry */
     FORCE_NS = 20 * 1000,    /* a search this long may publish for a silent owner     */
     WAKE_EVERY_NS = 50 * 1000, /* one worker rings for help so often                  */
     TINY_NS = 3000,          /* stolen work shorter than this was not worth it        */
@@ -56,7 +55,7 @@ enum {
 
 __thread struct mag_hot *mag_tls_hot;
 
-static struct mag_fiber *start(struct mag_worker *w, struct mag_work *work);
+static struct mag_fiber *start_new(struct mag_worker *w);
 
 /* ---- switching ------------------------------------------------------------------- */
 
@@ -79,12 +78,17 @@ static MAG_ALWAYS_INLINE void switch_to(struct mag_worker *w, struct mag_context
     landed(mag_worker_self());
 }
 
+static inline bool has_unstarted(const struct mag_worker *w)
+{
+    return !mag_deque_is_empty(&w->deque) || !mag_fifo_empty(&w->local) ||
+           mag_load_relaxed(&w->rt->n_injected) != 0; /* a hint */
+}
+
 /* The fiber to run now, or NULL: the loop. */
 static inline struct mag_fiber *pick(struct mag_worker *w)
 {
     struct mag_fiber     *f = w->next;
     struct mag_fifo_node *node;
-    struct mag_work      *work;
 
     if (--w->budget < 0)
         return NULL;
@@ -94,9 +98,8 @@ static inline struct mag_fiber *pick(struct mag_worker *w)
     }
     if (w->ready_left == 0) {
         w->ready_left = w->ready.count;
-        work = mag_deque_pop(&w->deque);
-        if (work)
-            return start(w, work);
+        if (has_unstarted(w) && (f = start_new(w)) != NULL)
+            return f;
     }
     node = mag_fifo_pop_front(&w->ready);
     if (node == NULL)
@@ -186,6 +189,12 @@ static void fiber_rest(struct mag_fiber *f)
     struct mag_worker *w = mag_worker_self();
     struct mag_fiber  *to;
 
+    if (MAG_UNLIKELY(w->reserve == NULL) && !f->is_special) {
+        w->reserve = f;
+        to = pick(w);
+        switch_to(w, &f->context, to);
+        return;
+    }
     if (f->is_special || w->n_idle_fibers >= IDLE_FIBERS_MAX) {
         to = pick(w);
         w->fiber = to;
@@ -277,6 +286,10 @@ static void fibers_end(struct mag_worker *w)
 {
     struct mag_fiber *f;
 
+    if (w->reserve) {
+        w->reserve->next_idle = w->idle_fibers;
+        w->idle_fibers = w->reserve;
+    }
     while ((f = w->idle_fibers) != NULL) {
         w->idle_fibers = f->next_idle;
         f->assigned = NULL;
@@ -336,14 +349,6 @@ void mag_worker_end(struct mag_worker *w, struct mag_task *t, int rc)
         look_again(rt);
 }
 
-/* A runtime that stops cancels also what has not started yet. */
-static void cancel_by_level(struct mag_rt *rt, struct mag_task *t)
-{
-    if (mag_load_relaxed(&rt->cancel_level) == MAG_CANCEL_ALL ||
-        mag_load_relaxed(&t->work.slot) == MAG_SLOT_DETACHED)
-        mag_store_relaxed(&t->is_cancelled, 1);
-}
-
 void mag_worker_run_task(struct mag_work *work)
 {
     struct mag_task  *t = mag_task_of_work(work);
@@ -352,10 +357,16 @@ void mag_worker_run_task(struct mag_work *work)
 
     f->current = NULL;
     f->is_cancelled = false;
-    if (MAG_UNLIKELY(mag_load_relaxed(&mag_worker_self()->rt->cancel_level)))
-        cancel_by_level(mag_worker_self()->rt, t);
     rc = mag_worker_call(f, t);
     mag_worker_end(mag_worker_self(), t, rc);
+}
+
+/* A runtime that stops cancels also what has not started yet. */
+static void cancel_by_level(struct mag_rt *rt, struct mag_task *t)
+{
+    if (mag_load_relaxed(&rt->cancel_level) == MAG_CANCEL_ALL ||
+        mag_load_relaxed(&t->work.slot) == MAG_SLOT_DETACHED)
+        mag_store_relaxed(&t->is_cancelled, 1);
 }
 
 static size_t stack_bytes_of(const struct mag_task *t)
@@ -368,39 +379,93 @@ static size_t stack_bytes_of(const struct mag_task *t)
 /*
  * The fiber that will run the work.  NULL: it needs none (a leaf, which has begun), or
  * there is no memory for a stack: then a task ends with -ENOMEM, and a part of one,
- * which cannot fail, goes back to be tried again when a stack is free.
+ * which cannot fail, gets the reserve, or goes back to be tried again.
  */
 static struct mag_fiber *start(struct mag_worker *w, struct mag_work *work)
 {
     struct mag_task  *t = work->run == mag_worker_run_task ? mag_task_of_work(work) : NULL;
     struct mag_fiber *f;
 
+    if (t && MAG_UNLIKELY(mag_load_relaxed(&w->rt->cancel_level)))
+        cancel_by_level(w->rt, t);
     if (t && t->is_leaf) {
         t->type->body(mag_task_frame(t), mag_task_result(t));
         return NULL;
     }
     f = fiber_get(w, t ? stack_bytes_of(t) : 0);
+    if (MAG_UNLIKELY(f == NULL) && t == NULL) {
+        f = w->reserve;
+        w->reserve = NULL;
+    }
     if (MAG_LIKELY(f != NULL))
         f->assigned = work;
     else if (t)
         mag_worker_end(w, t, -ENOMEM);
     else
-        mag_deque_push(&w->deque, work);
+        MAG_CHECK(mag_deque_push_known(&w->deque, work)); /* it has just left a deque */
     return f;
 }
 
 /* ---- ready, messages ---------------------------------------------------------------------- */
 
+/* A thread that is none of the runtime's workers may still be in here when what it
+ * sent has ended the last task: so it is counted, and rt.c waits for it. */
+static bool enter(struct mag_rt *rt)
+{
+    struct mag_worker *self = mag_worker_self();
+    bool               is_outside = self == NULL || self->rt != rt;
+
+    if (is_outside)
+        mag_fetch_add_seq(&rt->n_outside, 1);
+    return is_outside;
+}
+
+static void leave(struct mag_rt *rt, bool is_outside)
+{
+    if (is_outside)
+        mag_fetch_sub_seq(&rt->n_outside, 1);
+}
+
 void mag_worker_send(struct mag_worker *w, struct mag_message *m)
 {
+    struct mag_rt *rt = w->rt;
+    bool           is_outside = enter(rt);
+
     mag_inbox_push(&w->inbox, &m->inbox);
-    mag_idle_notify_one(&w->rt->idle, &w->rt->idle.sleepers[w->id]);
+    mag_idle_notify_one(&rt->idle, &rt->idle.sleepers[w->id]);
+    leave(rt, is_outside);
 }
 
 void mag_worker_post(struct mag_rt *rt, struct mag_message *m)
 {
-    mag_inbox_push(&rt->inject, &m->inbox);
+    bool is_outside = enter(rt);
+
+    mag_spin_lock(&rt->inject_lock);
+    mag_fifo_push_back(&rt->inject, &m->fifo);
+    mag_store_seq(&rt->n_injected, rt->n_injected + 1);
+    mag_spin_unlock(&rt->inject_lock);
     mag_idle_notify(&rt->idle);
+    leave(rt, is_outside);
+}
+
+/* The oldest of what was posted is delivered to this worker. */
+static void take_injected(struct mag_worker *w)
+{
+    struct mag_rt        *rt = w->rt;
+    struct mag_fifo_node *node;
+    struct mag_message   *m;
+
+    if (mag_load_relaxed(&rt->n_injected) == 0) /* a hint; may_sleep looks closer */
+        return;
+    mag_spin_lock(&rt->inject_lock);
+    node = mag_fifo_pop_front(&rt->inject);
+    if (node)
+        mag_store_relaxed(&rt->n_injected, rt->n_injected - 1);
+    mag_spin_unlock(&rt->inject_lock);
+    if (node == NULL)
+        return;
+    m = mag_container_of(node, struct mag_message, fifo);
+    m->deliver(m, w);
 }
 
 void mag_worker_ready(struct mag_fiber *f)
@@ -422,14 +487,9 @@ void mag_worker_ready(struct mag_fiber *f)
         mag_fifo_push_back(&w->ready, &f->link);
 }
 
-void mag_worker_deliver_local(struct mag_message *m, struct mag_worker *w)
-{
-    mag_fifo_push_back(&w->local, &m->fifo);
-}
-
 void mag_worker_deliver_task(struct mag_message *m, struct mag_worker *w)
 {
-    mag_fifo_push_back(&w->backlog, &m->fifo);
+    mag_fifo_push_back(&w->local, &m->fifo);
 }
 
 void mag_worker_push(struct mag_worker *w, struct mag_task *t)
@@ -441,7 +501,7 @@ void mag_worker_push(struct mag_worker *w, struct mag_task *t)
     mag_worker_post(w->rt, &t->msg);
 }
 
-static struct mag_task *pop_message(struct mag_fifo *q)
+static struct mag_work *pop_message(struct mag_fifo *q)
 {
     struct mag_fifo_node *node = mag_fifo_pop_front(q);
     struct mag_message   *m;
@@ -449,7 +509,33 @@ static struct mag_task *pop_message(struct mag_fifo *q)
     if (node == NULL)
         return NULL;
     m = mag_container_of(node, struct mag_message, fifo);
-    return mag_container_of(m, struct mag_task, msg);
+    return &mag_container_of(m, struct mag_task, msg)->work;
+}
+
+/* What has waited long for its turn: here, or in the deque below what is newer. */
+static struct mag_work *oldest(struct mag_worker *w)
+{
+    struct mag_work *work = pop_message(&w->local);
+
+    if (work)
+        return work;
+    take_injected(w);
+    work = pop_message(&w->local);
+    return work ? work : mag_deque_pop_oldest(&w->deque);
+}
+
+/* Something that has not started, on a fiber: the newest, once after each look around
+ * the oldest.  NULL also if it was a leaf. */
+MAG_NOINLINE static struct mag_fiber *start_new(struct mag_worker *w)
+{
+    struct mag_work *work = NULL;
+
+    if (!w->owes_oldest)
+        work = mag_deque_pop(&w->deque);
+    w->owes_oldest = false;
+    if (work == NULL)
+        work = oldest(w);
+    return work ? start(w, work) : NULL;
 }
 
 /* The deque's upward call: something is public.  Rings for help, not too often. */
@@ -486,22 +572,8 @@ static void deliver_all(struct mag_inbox *inbox, struct mag_worker *w)
     }
 }
 
-/* Part of the backlog becomes stealable when somebody would steal it. */
-static void share_backlog(struct mag_worker *w)
-{
-    struct mag_task *t;
-
-    if (mag_fifo_empty(&w->backlog) || !mag_idle_is_hungry(&w->rt->idle))
-        return;
-    for (int i = 0; i < BACKLOG_SHARE && (t = pop_message(&w->backlog)) != NULL; i++)
-        if (!mag_deque_push_known(&w->deque, &t->work)) {
-            mag_fifo_push_front(&w->backlog, &t->msg.fifo);
-            break;
-        }
-}
-
 /* Looks at everything that may have come from outside.  On the loop's stack. */
-static void poll(struct mag_worker *w)
+static void look_around(struct mag_worker *w)
 {
     mag_time now = mag_clock_now();
 
@@ -511,6 +583,7 @@ static void poll(struct mag_worker *w)
         w->budget_max = 2 * w->budget_max < MAG_POLL_RUNS ? 2 * w->budget_max : MAG_POLL_RUNS;
     w->polled_at = now;
     w->budget = w->budget_max;
+    w->owes_oldest = true;
     if (w->next) { /* its turn comes, after those who have waited longer */
         mag_fifo_push_back(&w->ready, &w->next->link);
         w->next = NULL;
@@ -520,21 +593,10 @@ static void poll(struct mag_worker *w)
         mag_ring_reap(w->ring);
     }
     deliver_all(&w->inbox, w);
-    deliver_all(&w->rt->inject, w);
-    share_backlog(w);
     if (mag_timers_next(&w->timers) <= now)
         mag_timers_expire(&w->timers, now);
 }
 
-/* What is here but in no fiber yet. */
-static struct mag_fiber *start_local(struct mag_worker *w)
-{
-    struct mag_task *t = pop_message(&w->local);
-
-    if (t == NULL)
-        t = pop_message(&w->backlog);
-    return t ? start(w, &t->work) : NULL;
-}
 
 static struct mag_worker *victim(struct mag_worker *w, unsigned i)
 {
@@ -576,8 +638,7 @@ static void ask_all(struct mag_worker *w)
 
 static bool has_something(struct mag_worker *w)
 {
-    return w->next || !mag_fifo_empty(&w->ready) || !mag_fifo_empty(&w->local) ||
-           !mag_fifo_empty(&w->backlog) || !mag_deque_is_empty(&w->deque);
+    return w->next || !mag_fifo_empty(&w->ready) || has_unstarted(w);
 }
 
 /* Short stolen works are not worth a steal: each makes the thief wait a little longer. */
@@ -607,7 +668,7 @@ static struct mag_work *search(struct mag_worker *w)
     while (work == NULL && now - begun < MAG_SPIN_NS) {
         if (mag_load_relaxed(&w->rt->is_stopping))
             break;
-        poll(w);
+        look_around(w);
         if (has_something(w))
             break;
         work = steal(w);
@@ -626,7 +687,7 @@ static struct mag_work *search(struct mag_worker *w)
 static bool may_sleep(struct mag_worker *w)
 {
     if (mag_load_seq(&w->rt->is_stopping) || !mag_inbox_empty_seq(&w->inbox) ||
-        !mag_inbox_empty_seq(&w->rt->inject) || mag_ring_pending(w->ring))
+        mag_load_seq(&w->rt->n_injected) != 0 || mag_ring_pending(w->ring))
         return false;
     for (unsigned i = 0; i < w->rt->n_workers; i++)
         if (mag_deque_has_public(&victim(w, i)->deque))
@@ -675,7 +736,7 @@ static struct mag_fiber *idle(struct mag_worker *w)
             return work ? start(w, work) : NULL;
     }
     park(w);
-    poll(w);
+    look_around(w);
     return NULL;
 }
 
@@ -685,17 +746,18 @@ MAG_SUSPENDS static void loop(struct mag_worker *w)
         struct mag_fiber *f;
 
         if (w->budget <= 0)
-            poll(w);
+            look_around(w);
         f = pick(w);
-        if (f == NULL)
-            f = start_local(w);
         if (f == NULL && !has_something(w)) {
-            poll(w);
+            look_around(w);
             if (!has_something(w))
                 f = idle(w);
         }
-        if (f)
+        if (f) {
+            /* one that was woken to search has found something, by whatever way */
+            mag_idle_search_end(&w->rt->idle, &w->rt->idle.sleepers[w->id], true);
             switch_to(w, &w->context, f);
+        }
     }
 }
 
@@ -712,7 +774,6 @@ int mag_worker_init(struct mag_worker *w, struct mag_rt *rt, unsigned id)
     w->budget_max = MAG_POLL_RUNS;
     mag_fifo_init(&w->ready);
     mag_fifo_init(&w->local);
-    mag_fifo_init(&w->backlog);
     mag_timers_init(&w->timers);
     mag_inbox_init(&w->inbox);
     mag_rand_init(&w->rand, mag_rand_seed());
@@ -749,6 +810,8 @@ void *mag_worker_main(void *worker)
     struct mag_stack_alt alt;
     int                  rc = mag_stack_altstack_init(&alt);
 
+    if (rc == 0 && (w->reserve = fiber_new(w, w->rt->stack_bytes)) == NULL)
+        rc = -ENOMEM;
     if (rc == 0)
         rc = mag_ring_open(&w->ring, NULL);
     if (rc == 0) {
@@ -765,6 +828,8 @@ void *mag_worker_main(void *worker)
         mag_ring_close(w->ring);
         mag_context_destroy(&w->context);
     } else {
+        if (w->reserve)
+            fiber_free(w->reserve); /* it has never run */
         started(w, rc);
         leave_together(w->rt);
     }

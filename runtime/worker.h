@@ -21,17 +21,18 @@ struct mag_worker {
     struct mag_fiber *next;           /* [owner] readied last by a running task         */
     struct mag_fifo ready;            /* [owner] fibers, through link                   */
     size_t ready_left;                /* [owner] of this generation, see pick           */
-    int budget;                       /* [owner] picks until the next poll              */
+    int budget;                       /* [owner] picks until the next look              */
     int budget_max;                   /* [owner] adapted so that a poll comes each ms   */
+    bool owes_oldest;                 /* [owner] the next start is of the oldest        */
     void (*commit)(void *arg);        /* [owner] to be run on the stack switched to     */
     void *commit_arg;
     struct mag_fiber *idle_fibers;    /* [owner] the one used last first                */
     size_t n_idle_fibers;
+    struct mag_fiber *reserve;        /* [owner] for what must run when no stack is left */
     struct mag_context context;       /* [owner] the loop, on the thread's own stack    */
     struct mag_ring *ring;            /* [owner]                                        */
     struct mag_timers timers;         /* [owner]                                        */
     struct mag_fifo local;            /* [owner] messages: tasks that must start here   */
-    struct mag_fifo backlog;          /* [owner] messages: tasks for anybody, unpushed  */
     struct mag_slab_cache slab;       /* [owner]                                        */
     struct mag_rand rand;             /* [owner]                                        */
     mag_time polled_at;               /* [owner]                                        */
@@ -67,7 +68,10 @@ struct mag_rt {
     mag_atomic(uint32_t) n_left;            /* [any] futex: who is past the loop */
     mag_atomic(uint32_t) n_started;         /* [any] futex: workers that are up, or failed */
     mag_atomic(uint64_t) n_submitted;       /* [any] tasks begun by other threads */
-    MAG_CACHELINE struct mag_inbox inject;  /* [any] messages for whoever comes first */
+    mag_atomic(uint32_t) n_outside;         /* [any] threads inside send or post */
+    MAG_CACHELINE struct mag_spin inject_lock;
+    mag_atomic(uint32_t) n_injected;        /* [lock] read without it as a hint */
+    struct mag_fifo inject;                 /* [lock] messages for whoever comes first */
 };
 
 /* The calling thread's worker; NULL outside.  Never keep it across a suspension. */
@@ -112,8 +116,7 @@ void mag_worker_post(struct mag_rt *rt, struct mag_message *m);
 /* A task of the current worker that may run anywhere, from now on. */
 void mag_worker_push(struct mag_worker *w, struct mag_task *t);
 
-/* For mag_message.deliver: starts the task here; or hands it to whoever is free. */
-void mag_worker_deliver_local(struct mag_message *m, struct mag_worker *w);
+/* mag_message.deliver of a task: starts it here. */
 void mag_worker_deliver_task(struct mag_message *m, struct mag_worker *w);
 
 /* Runs a task's body on this stack, as part of what runs; its rc. */

@@ -39,8 +39,9 @@ struct mag_file_stat {
 /*
  * Opens a file; `mode' as in fopen(3): "r", "w", "a", each with "+", and "x"
  * (exclusive); "e" and "b" are accepted, close-on-exec is always set.  -EINVAL for a
- * mode unknown, else as openat(2).  Suspends; cancellation point (a descriptor that
- * was opened all the same is closed).
+ * mode unknown, else as openat(2).  A task may not wait for the other end of a FIFO:
+ * io_uring opens as if with O_NONBLOCK where it can.  Suspends; cancellation point (a
+ * descriptor that was opened all the same is closed).
  */
 MAG_API int mag_file_open(struct mag_file *f, const char *path, const char *mode);
 

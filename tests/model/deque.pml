@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * deque.pml - the split deque: owner, two thieves, requests and forced steals
+ * deque.pml - the split deque: an owner, a thief who steals, asks and forces, another
+ * who asks
  *
- * Mirrors runtime/deque.c (labels C and D; push, expose, pop_at, pop_slow, steal_half,
- * request, force), whose inlined half is in include/magpie/fork.h.
+ * Mirrors runtime/deque.c (labels C, D and E; push, expose, pop_at, pop_slow,
+ * pop_oldest, steal_half, request, force), whose inlined half is in
+ * include/magpie/fork.h.  Left out: a full deque, works taken from the middle (under
+ * the lock), and who is hungry (whoever is asked answers as it likes).
  *
  * Memory is x86's: every store of the owner goes through a FIFO store buffer, from
  * which its own loads are served first and which drains at any time; a fence or a
@@ -12,13 +15,20 @@
  * processor does, as its loads are in order anyway.  The thieves' stores are not
  * buffered: a thief never reads, outside the lock, what it wrote before, but for hints.
  *
- * The owner pushes NJ works and pops up to NP times, in any order; each thief steals,
- * requests or forces K times, in any order, without heeding the hints that in the code
- * tell it which makes sense: safety must not hang on hints.  Whoever is asked by the
- * hungry may answer "still hungry" or not.
+ * The owner pushes NJ works and pops up to NP times, in any order; the thieves do K
+ * things each, in any order, without heeding the hints that in the code tell them
+ * which makes sense: safety must not hang on hints.  In the end a thief takes what is
+ * public and the owner the rest.
  *
- * Properties: no work is taken twice; none is lost (at the end what nobody took is in
- * the deque); top <= split <= bot and no deadlock.
+ * Properties: no work is taken twice, none is lost, and no deadlock.
+ *
+ * GEN counts how often the owner has reset guard.  A forcing thief takes its value
+ * before the membarrier; if it and guard are the same under the lock, guard has been
+ * "asked" all the time since, so every pop after the membarrier takes the lock.  That
+ * stands on three orders: whoever stores guard counts, and after the store; and bot
+ * is read before the two are compared.
+ *
+ *   OLDEST            with pop_oldest as well; passes
  *
  * Mutations, each of which must fail
  *   NO_MEMBARRIER     force without the fence on the owner's processor
@@ -28,7 +38,8 @@
  *   NO_GEN            force does not look whether guard was reset since its membarrier
  *   GEN_FIRST         expose counts before it resets guard, not after
  *   SLOW_UNCOUNTED    pop_slow resets guard without counting
- *   BOT_LATE          force reads bot after the checks, not before
+ *   OLDEST_UNCOUNTED  so does pop_oldest
+ *   BOT_LATE          force reads bot after it compared, not before
  */
 #ifndef NJ
 #define NJ 3
@@ -58,7 +69,7 @@ byte ran[NJ + 1];
 byte n_finished;
 
 inline take(work) {
-    assert(work != 0 && ran[work] == 0);
+    assert(work != 0 && ran[work] == 0);     /* not taken before */
     ran[work] = 1
 }
 
@@ -186,6 +197,34 @@ inline pop() {
     }
 }
 
+/* As a thief would, from the lower end. */
+inline pop_oldest() {
+    atomic { n_buf == 0 && mem[LOCK] == 0 -> mem[LOCK] = 1 }
+    load(TOP, x);
+    if
+    :: x < bot ->
+        w = mem[SLOT + x];
+        x++;
+        store(TOP, x);
+        if
+        :: mem[SPLIT] < x -> store(SPLIT, x)
+        :: else
+        fi;
+        load(GUARD, g);
+        if
+        :: g < x -> store(GUARD, x);
+#ifndef OLDEST_UNCOUNTED
+            count()
+#endif
+        :: else
+        fi;
+        store(LOCK, 0);
+        atomic { take(w); w = 0; g = 0 }
+    :: else -> store(LOCK, 0)
+    fi;
+    x = 0
+}
+
 proctype owner() {
     byte bot, gen, g, k, w, x, n_pushed, n_popped;
     bool mine;
@@ -193,6 +232,9 @@ proctype owner() {
     do
     :: n_pushed < NJ -> push()
     :: n_popped < NP && bot > 0 -> n_popped++; pop()
+#ifdef OLDEST
+    :: n_popped < NP && bot > 0 -> n_popped++; pop_oldest()
+#endif
     :: n_pushed == NJ -> break
     od;
     fence();
@@ -252,28 +294,39 @@ inline force() {
     gen = 0
 }
 
-proctype thief(bool may_force) {
+proctype thief() {
     byte bot, gen, i, n;
 
     do
     :: i == K -> break
     :: i < K -> i++; steal()
     :: i < K -> i++; request()
-    :: i < K && may_force -> i++; force()
+    :: i < K -> i++; force()
     od;
-    atomic { i = 0; may_force = 0; n_finished++ }
+    atomic { i = 0; n_finished++ }
+}
+
+/* Another thief, who never gets further than to ask. */
+proctype asker() {
+    byte i;
+
+    do
+    :: i == K -> break
+    :: i < K -> i++; request()
+    od;
+    atomic { i = 0; n_finished++ }
 }
 
 init {
     byte i = 1;
 
-    atomic { mem[LIM] = 1; run owner(); run thief(true); run thief(false); run drain() }
+    atomic { mem[LIM] = 1; run owner(); run thief(); run asker(); run drain() }
     n_finished == 3;
     d_step {
-        assert(mem[TOP] <= mem[SPLIT] && mem[SPLIT] <= mem[BOT] && mem[LOCK] == 0);
-        i = mem[TOP];
+        assert(mem[LOCK] == 0);
+        i = mem[TOP];       /* a thief would take up to split, the owner up to bot */
         do
-        :: i < mem[BOT] -> take(mem[SLOT + i]); i++
+        :: i < mem[SPLIT] || i < mem[BOT] -> take(mem[SLOT + i]); i++
         :: else -> break
         od;
         i = 1;

@@ -25,8 +25,8 @@
  *   NO_STOPCHK       the last look ignores `stop' (ClickHouse/silk#152)
  *   NO_INBOXCHK      the last look ignores the worker's own inbox
  *   LAST_SEARCHER    the last searcher, having found something, does not wake the next
- *   RUN_SEARCHING    a worker that was woken to search runs what it finds in its inbox
- *                    while it still counts as searching
+ *   RUN_SEARCHING    a worker that was woken to search runs what it finds at its first
+ *                    look while it still counts as searching
  *   NOT_STICKY       a bell rung while the worker is awake is lost
  *   STEAL_BELL       a parked worker that finds something does not look whether it was
  *                    claimed, and leaves the search to others
@@ -47,20 +47,19 @@ byte n_searching, n_parked;
 bool is_parked[NW], is_searching[NW];
 bool bell[NW];                  /* the ring's wake word                      */
 bool stop;
-byte n_running, n_done, n_published, n_ended;
+byte n_running, n_done, n_ended;
 
 /* ---- idle.c ---- */
 
-/* Of those parked any may be claimed: which the code takes is of no importance. */
 inline claim_searcher(w) {
     atomic {
+        do
+        :: w < NW && !is_parked[w] -> w++
+        :: else -> break
+        od;
         if
-        :: n_searching == 0 && is_parked[0] -> w = 0
-        :: n_searching == 0 && is_parked[1] -> w = 1
-#if NW > 2
-        :: n_searching == 0 && is_parked[2] -> w = 2
-#endif
-        :: else -> w = NW
+        :: n_searching != 0 -> w = NW
+        :: else
         fi;
         if
         :: w < NW -> is_parked[w] = 0; n_parked--; is_searching[w] = 1; n_searching++
@@ -114,18 +113,18 @@ inline search_end(has_found, w) {
 
 /* ---- who adds work ---- */
 
-#define PUBLISH(what) atomic { what++; n_published++; pending = 0 }
+#define PUBLISH(what) atomic { what++; pending = 0 }
 
+#ifndef NO_PFENCE
+#define publish(what) PUBLISH(what)     /* (A) */
+#define drain(what) skip
+#else
 inline publish(what) {
     pending = 1;
-#ifndef NO_PFENCE
-    PUBLISH(what);                      /* (A) */
-#else
     if
     :: PUBLISH(what)
     :: skip
     fi
-#endif
 }
 
 inline drain(what) {
@@ -134,6 +133,7 @@ inline drain(what) {
     :: else
     fi
 }
+#endif
 
 proctype producer() {
     byte i, w;
@@ -180,12 +180,27 @@ inline work() {
 
 inline enter_parked() { atomic { is_parked[id] = 1; n_parked++; pending = 0 } }
 
+#ifndef NO_WFENCE
+#define announce() enter_parked()       /* (B) */
+#define maybe_drain() skip
+#define drain_parked() skip
+#else
 inline maybe_drain() {
     if
     :: pending -> enter_parked()
     :: skip
     fi
 }
+
+inline announce() { pending = 1; maybe_drain() }
+
+inline drain_parked() {
+    if
+    :: pending -> enter_parked()
+    :: else
+    fi
+}
+#endif
 
 proctype worker(byte id) {
     byte w;
@@ -198,15 +213,17 @@ begin:
     fi;
     found = 0;
     if
-    :: atomic { id == 0 && inbox > 0 -> inbox--; found = 1 }
-#ifndef RUN_SEARCHING
+    :: atomic { id == 0 && inbox > 0 -> inbox--; n_done++ }
         if
         :: is_searching[id] -> search_end(true, w)
         :: else
         fi;
-#endif
-        n_done++;
         goto begin
+#ifdef RUN_SEARCHING
+    :: atomic { is_searching[id] && public > 0 -> public-- }
+        work();
+        goto begin
+#endif
     :: id != 0 || inbox == 0
     fi;
 
@@ -228,25 +245,22 @@ begin:
     fi;
 
 park:
-    pending = 1;
-#ifndef NO_WFENCE
-    enter_parked();                     /* (B) */
-#endif
-    maybe_drain();
+    announce();
     sees = (public > 0);
     maybe_drain();
 #ifndef NO_INBOXCHK
-    sees = sees || (id == 0 && inbox > 0);
-    maybe_drain();
-#endif
-#ifndef NO_STOPCHK
-    sees = sees || stop;
-    maybe_drain();
-#endif
     if
-    :: pending -> enter_parked()
+    :: !sees && id == 0 -> sees = (inbox > 0); maybe_drain()
     :: else
     fi;
+#endif
+#ifndef NO_STOPCHK
+    if
+    :: !sees -> sees = stop
+    :: else
+    fi;
+#endif
+    drain_parked();
     if
     :: !sees -> atomic { bell[id] -> bell[id] = 0 }
 #ifdef NOT_STICKY

@@ -84,7 +84,8 @@ def calls(*names):
     return r"(?<![\w.>])(?:" + "|".join(names) + r")\s*\("
 
 
-# sys_file.c is the part of sys.c that only io/ needs; symbol.c writes reports only.
+# sys_file.c is the part of sys.c that only io/ needs; symbol.c writes reports only, and
+# trace.c prints to a stream that the user hands it.
 SYS = {"sys.c", "sys_file.c"}
 
 DOORS = [
@@ -93,7 +94,7 @@ DOORS = [
     ("the heap", {"mem.c"},
      calls("malloc", "calloc", "realloc", "free", "strdup", "strndup", "posix_memalign",
            "aligned_alloc", "mallocx", "rallocx", "dallocx", "asprintf", "getline")),
-    ("a system call", SYS | {"symbol.c"},
+    ("a system call", SYS | {"symbol.c", "trace.c"},
      calls("syscall", "mmap", "munmap", "madvise", "mprotect", "mincore", "eventfd", "read", "write",
            "close", "open", "openat", "pread", "pwrite", "preadv2?", "pwritev2?", "fstat", "stat",
            "statx", "fopen", "fprintf", "printf", "puts", "perror", "opendir", "readdir", "closedir",

@@ -27,12 +27,17 @@ static int broken_line;
         } \
     } while (0)
 
-/* Runs a coroutine that is made of SHOULDs. */
-static void run(void *coro)
+/* Runs a coroutine that is made of SHOULDs and ends with an error. */
+static void run_to(void *coro, int expected)
 {
     int rc = mag_run(coro, NULL);
 
-    cr_assert_eq(rc, 0, "%s at line %d", mag_err_name(rc), broken_line);
+    cr_assert_eq(rc, expected, "%s, line %d", mag_err_name(rc), broken_line);
+}
+
+static void run(void *coro)
+{
+    run_to(coro, 0);
 }
 
 /* ---- arguments and results ------------------------------------------------------- */
@@ -225,7 +230,7 @@ async(void, no_memory)
 
 Test(async, null_is_out_of_memory)
 {
-    cr_assert_eq(mag_run(no_memory(), NULL), -ENOMEM);
+    run_to(no_memory(), -ENOMEM);
 }
 
 /* ---- await and errors -------------------------------------------------------------- */
@@ -276,6 +281,14 @@ static const char *find_place(const char *text, int line)
     return strstr(text, place);
 }
 
+/* A plain function that awaits: any function that returns int may. */
+static int plain(int rc)
+{
+    int n = await(rc);
+
+    return n + 1;
+}
+
 async(void, traced)
 {
     char text[1000] = "";
@@ -297,6 +310,10 @@ async(void, traced)
     memset(text, 0, sizeof text);
     SHOULD(print_trace(text, sizeof text) == 2);
     SHOULD(find_place(text, other) && !find_place(text, lines[1]));
+    SHOULD(await_rc(plain(-EIO), NULL) == -EIO);
+    memset(text, 0, sizeof text);
+    SHOULD(print_trace(text, sizeof text) == 2);
+    SHOULD(strstr(text, "plain") && !find_place(text, other));
     return 0;
 }
 
@@ -321,14 +338,6 @@ async(void, spawned_error)
 Test(async, the_trace_of_a_task_goes_to_who_awaits_it)
 {
     run(spawned_error());
-}
-
-/* A plain function that awaits: any function that returns int may. */
-static int plain(int rc)
-{
-    int n = await(rc);
-
-    return n + 1;
 }
 
 static int await_pair(int first, int second)
@@ -446,7 +455,7 @@ async(void, gather_errors)
 
 Test(async, gather_collects_or_passes_on_errors)
 {
-    cr_assert_eq(mag_run(gather_errors(), NULL), -ENOSPC);
+    run_to(gather_errors(), -ENOSPC);
 }
 
 enum { MANY = 30 };
@@ -477,7 +486,7 @@ async(void, gather_arrays)
 
 Test(async, gathers_arrays_with_a_limit)
 {
-    cr_assert_eq(mag_run(gather_arrays(), NULL), -EPERM);
+    run_to(gather_arrays(), -EPERM);
 }
 
 /* ---- futures ------------------------------------------------------------------------ */
@@ -615,7 +624,7 @@ async(void, nested)
 static void expect_story(void *coro, int rc, const char *expected)
 {
     story[0] = '\0';
-    cr_assert_eq(mag_run(coro, NULL), rc);
+    run_to(coro, rc);
     cr_assert_str_eq(story, expected);
 }
 

@@ -199,6 +199,7 @@ static int pipe_comes_short(void)
     /* A regular file would be read on; here that would wait for ever. */
     EXPECT(mag_file_read(&f, buf, sizeof buf) == 5);
     EXPECT(mag_file_pread(&f, buf, 1, 0) == -ESPIPE);
+    EXPECT(mag_file_pwrite(&f, buf, 1, 0) == -ESPIPE);
     EXPECT(write(ends[1], "rest", 4) == 4);
     close(ends[1]);
     struct mag_str all;
@@ -268,6 +269,7 @@ static int cached_read_refused(void)
 
     EXPECT(mag_file_open(&f, path, "w+") == 0);
     EXPECT(mag_file_write(&f, "01234567", 8) == 8);
+    EXPECT(mag_file_pread(&f, buf, 4, 0) == 4); /* now it is known to have offsets */
     mag_sys_fail_nth(MAG_SYS_PREADV2, 1, EOPNOTSUPP, true);
     EXPECT(mag_file_pread(&f, buf, 4, 0) == 4 && memcmp(buf, "0123", 4) == 0);
     EXPECT(mag_file_pread(&f, buf, 4, 4) == 4 && memcmp(buf, "4567", 4) == 0);
@@ -292,6 +294,7 @@ static int cached_read_would_block(void)
 
     EXPECT(mag_file_open(&f, path, "w+") == 0);
     EXPECT(mag_file_write(&f, "01234567", 8) == 8);
+    EXPECT(mag_file_pread(&f, buf, 4, 0) == 4);
     for (int err = 0; err < 2; err++) {
         mag_sys_fail_nth(MAG_SYS_PREADV2, 1, err ? EAGAIN : EINTR, false);
         EXPECT(mag_file_pread(&f, buf, 4, 4) == 4 && memcmp(buf, "4567", 4) == 0);

@@ -220,9 +220,10 @@ static int opener_body(void *frame, void *result)
     return fd < 0 ? fd : mag_op_close(fd);
 }
 
+/* O_CREAT, because io_uring opens without waiting what it need not create. */
 static int cancelled_fifo(void)
 {
-    int flags = O_WRONLY | O_CLOEXEC, before = descriptors();
+    int flags = O_WRONLY | O_CREAT | O_CLOEXEC, before = descriptors();
     struct mag_task *task;
 
     EXPECT(mkfifo(path, 0600) == 0);
