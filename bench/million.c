@@ -141,7 +141,7 @@ static int run_fibers(uint64_t n, double *value)
     int    rc = run_crowd(&pilot, handle);
     if (rc >= 0) {
         mag_time start_ns = (pilot.all_asleep - pilot.begin) / PILOT * (mag_time)n;
-        crowd.deadline = mag_now() + 2 * start_ns + MAG_SECOND;
+        crowd.deadline = mag_now() + 3 * start_ns + 2 * MAG_SECOND;
         rc = run_crowd(&crowd, handle);
     }
     free(handle);

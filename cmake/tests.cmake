@@ -59,7 +59,7 @@ endfunction()
 
 # What these look at is the same in every build, so one build runs them.
 if(MAGPIE_SANITIZE STREQUAL "none" AND MAGPIE_CONTEXT STREQUAL "auto")
-  foreach(name tidy model install mistakes)
+  foreach(name tidy model install mistakes treesum)
     add_test_script(${name})
   endforeach()
 endif()

@@ -38,7 +38,6 @@ struct mag_task *mag_co_make(const struct mag_co_type *type, enum mag_kind kind,
     if (MAG_UNLIKELY(t == NULL))
         return NULL;
     memset((char *)t + sizeof t->head, 0, sizeof *t - sizeof t->head);
-    memset(mag_task_frame(t), 0, type->frame_bytes);
     t->work.run = mag_worker_run_task;
     mag_store_relaxed(&t->work.slot, MAG_SLOT_NONE);
     t->type = type;
@@ -86,8 +85,13 @@ static int set_info(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t,
     struct mag_spawn_info *info;
     int                    rc;
 
-    if (o == NULL || (!o->name && !o->stack_bytes && !o->pin && !o->worker && !o->site))
+    if (!o->name && !o->stack_bytes && !o->pin && !o->worker) {
+        if (o->site) {
+            t->site = o->site;
+            t->origin_kind = MAG_ORIGIN_SITE;
+        }
         return 0;
+    }
     rc = check_options(rt, o);
     if (rc < 0)
         return rc;
@@ -101,13 +105,14 @@ static int set_info(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t,
     info->pin = o->pin;
     info->worker = o->worker ? &rt->workers[o->worker - 1] : o->pin ? w : NULL;
     t->info = info;
+    t->origin_kind = MAG_ORIGIN_INFO;
     return 0;
 }
 
 /* Hands a begun task to the scheduler. */
 void mag_co_schedule(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t)
 {
-    struct mag_worker *target = t->info ? t->info->worker : NULL;
+    struct mag_worker *target = t->origin_kind == MAG_ORIGIN_INFO ? t->info->worker : NULL;
 
     t->is_counted = true;
     t->rt = rt;
@@ -136,8 +141,8 @@ static int start_on(struct mag_worker *w, struct mag_rt *rt, void *coro,
         return -ENOMEM;
     if (!mag_co_begin(t))
         return -EALREADY;
-    rc = set_info(w, rt, t, options);
-    if (rc < 0) {
+    rc = options ? set_info(w, rt, t, options) : 0;
+    if (MAG_UNLIKELY(rc < 0)) {
         unbegin(t);
         return rc;
     }
@@ -212,11 +217,22 @@ static void hand_trace_on(struct mag_task *t, struct mag_task *to)
         mag_slab_free(NULL, &old->head);
 }
 
+/* Most results are a number or a pointer: worth not calling memcpy for. */
+static inline void copy_result(void *to, const void *from, size_t n)
+{
+    if (n == sizeof(uint64_t))
+        memcpy(to, from, sizeof(uint64_t));
+    else if (n == sizeof(uint32_t))
+        memcpy(to, from, sizeof(uint32_t));
+    else
+        memcpy(to, from, n);
+}
+
 /* The end of every await: result out, object freed. */
 int mag_co_collect(struct mag_task *t, int rc, void *result, struct mag_task *heir)
 {
     if (rc >= 0 && result)
-        memcpy(result, mag_task_result(t), t->type->result_bytes);
+        copy_result(result, mag_task_result(t), t->type->result_bytes);
     if (MAG_UNLIKELY(t->trace != NULL) && rc < 0)
         hand_trace_on(t, heir);
     mag_worker_release(t);
@@ -227,7 +243,7 @@ bool mag_co_fits_here(const struct mag_fiber *f, const struct mag_task *t)
 {
     if (MAG_UNLIKELY(t->is_leaf || t->type->stack_bytes != 0))
         return false;
-    if (t->info && (t->info->stack_bytes || t->info->worker))
+    if (t->origin_kind == MAG_ORIGIN_INFO && (t->info->stack_bytes || t->info->worker))
         return false;
     return mag_fiber_has_room(f);
 }
@@ -264,8 +280,9 @@ static int wait_here(struct mag_fiber *f, struct mag_task *t, void *result)
     rc = mag_wait_task(f, t);
     if (rc == -EBUSY)
         return -EALREADY;
-    if (rc < 0) { /* a future, given up */
-        mag_worker_release(t);
+    if (rc < 0) { /* a future, given up; unless it was set at that moment */
+        if (mag_task_detach(t) == -EALREADY)
+            mag_worker_release(t);
         return rc;
     }
     return mag_co_collect(t, t->rc, result, f->current);
@@ -339,22 +356,6 @@ int mag_cancel(void *task)
     return 0;
 }
 
-/* Gives the handle up by one CAS.  0: the end will free it. */
-static int detach(struct mag_task *t)
-{
-    uint64_t slot = mag_load_acquire(&t->work.slot);
-
-    do {
-        if (slot == MAG_SLOT_DONE) {
-            mag_worker_release(t);
-            return 0;
-        }
-        if (slot > MAG_SLOT_NONE)
-            return -EALREADY;
-    } while (!mag_cas_seq(&t->work.slot, &slot, MAG_SLOT_DETACHED));
-    return 0;
-}
-
 /* A runtime that stops cancels what is detached: either it finds this one, or we see
  * that it stops. */
 int mag_detach(void *task)
@@ -367,11 +368,13 @@ int mag_detach(void *task)
     if (mag_load_relaxed(&t->head.used) != MAG_COROUTINE || !mag_load_relaxed(&t->is_begun))
         return -EINVAL;
     mag_fetch_add(&t->extra_refs, 1);
-    rc = detach(t);
+    rc = mag_task_detach(t);
+    if (rc == -EALREADY)
+        mag_worker_release(t);
     if (t->rt && mag_load_seq(&t->rt->cancel_level))
         mag_cancel_task(t);
     mag_worker_release(t);
-    return rc;
+    return rc == -EBUSY ? -EALREADY : 0;
 }
 
 int mag_close(void *awaitable)
@@ -383,9 +386,15 @@ int mag_close(void *awaitable)
         return 0;
     if (mag_load_relaxed(&t->head.used) == 0)
         return -EALREADY;
-    if (mag_load_relaxed(&t->head.used) == MAG_FUTURE || mag_co_begin(t)) {
+    if (mag_co_begin(t)) {
         mag_worker_release(t);
         return 0;
+    }
+    if (mag_load_relaxed(&t->head.used) == MAG_FUTURE) {
+        rc = mag_task_detach(t);
+        if (rc == -EALREADY)
+            mag_worker_release(t);
+        return rc == -EBUSY ? -EALREADY : 0;
     }
     mag_cancel_task(t);
     rc = mag_await(awaitable, NULL, 0);

@@ -6,7 +6,7 @@
  */
 #include "worker.h"
 
-/* A new object of the slab, frame zeroed; NULL when memory is out. */
+/* A new object of the slab, its frame not initialised; NULL when memory is out. */
 struct mag_task *mag_co_make(const struct mag_co_type *type, enum mag_kind kind,
                              const void *made_at);
 

@@ -217,8 +217,10 @@ struct mag_work *mag_deque_pop_oldest(struct mag_deque *d)
     mag_store_relaxed(&d->top, top);
     if (mag_load_relaxed(&d->split) < top)
         mag_store_relaxed(&d->split, top);
-    if (mag_load_relaxed(&d->hot.guard) < top)
+    if (mag_load_relaxed(&d->hot.guard) < top) { /* may overwrite a request: so counted */
         mag_store_relaxed(&d->hot.guard, top);
+        mag_store_release(&d->n_exposed, d->n_exposed + 1);
+    }
     mag_spin_unlock(&d->lock);
     return work;
 }

@@ -3,8 +3,9 @@
  * future.c - a result that somebody else will set
  *
  * The same object as a task, without a body: setting it is its end (task.c).  Two
- * hold it, the setter and the awaiter, and the later of the two frees it; so a
- * setter that comes after the awaiter was cancelled writes to live memory.
+ * hold it, the setter and the awaiter, and one word knows who is left: if the awaiter
+ * has given up (DETACHED) the setter frees it, otherwise the awaiter does.  So a setter
+ * that comes after the awaiter was cancelled writes to live memory.
  */
 #include "co.h"
 
@@ -18,21 +19,17 @@ void *mag_future_new(const struct mag_co_type *type, const void *made_at)
     if (t == NULL)
         return NULL;
     mag_store_relaxed(&t->is_begun, 1);
-    mag_store_relaxed(&t->extra_refs, 1);
     return mag_task_frame(t);
 }
 
-/* The first setter claims it by is_sent, which a future has no other use for. */
 static int settle(struct mag_task *t, const void *value, int rc)
 {
-    uint8_t sent = 0;
-
-    if (mag_load_relaxed(&t->head.used) != MAG_FUTURE || !mag_cas(&t->is_sent, &sent, 1))
+    if (mag_load_relaxed(&t->head.used) != MAG_FUTURE || mag_task_is_done(t))
         return -EALREADY;
     if (value)
         memcpy(mag_task_result(t), value, t->type->result_bytes);
-    (void)mag_task_end(t, rc);
-    mag_worker_release(t); /* the setter's hold kept it alive through the end */
+    if (mag_task_end(t, rc))
+        mag_worker_release(t);
     return 0;
 }
 

@@ -41,6 +41,8 @@
 
 #include <errno.h>
 
+enum { AHEAD = 6 }; /* children fetched ahead */
+
 struct feeder {
     struct mag_work work;
     struct mag_message msg;      /* on its way through rt->inject, if a deque was full */
@@ -234,7 +236,11 @@ static void begin_elsewhere(struct gather *g, struct mag_task *t)
  * gather stops just now, either cancel_children sees the waiter or this sees it stop. */
 static size_t wait_for_child(struct gather *g, size_t i, struct mag_task *t)
 {
-    int rc = mag_load_relaxed(&t->head.used) ? mag_task_wait(t, &g->waiter) : -EBUSY;
+    int rc = -EBUSY;
+
+    if (mag_load_relaxed(&t->head.used) &&
+        (!g->results || t->type->result_bytes == g->result_bytes))
+        rc = mag_task_wait(t, &g->waiter);
 
     if (rc == 0) {
         mag_fence_seq(); /* (G) pairs with gather.c (H) */
@@ -272,6 +278,8 @@ static size_t run_child(struct gather *g, size_t i)
     t->scope_cancelled = &g->is_stopping;
     if (MAG_UNLIKELY(mag_load_relaxed(&g->is_stopping))) {
         rc = -ECANCELED;
+    } else if (MAG_UNLIKELY(g->results && t->type->result_bytes != g->result_bytes)) {
+        rc = -EINVAL;
     } else if (MAG_LIKELY(mag_co_fits_here(f, t))) {
         mag_store_relaxed(&t->work.slot, MAG_SLOT_TAKEN); /* whoever awaits it is refused */
         rc = mag_worker_call(f, t);
@@ -302,6 +310,15 @@ static void feeder_deliver(struct mag_message *m, struct mag_worker *w)
     feeder_push(w, mag_container_of(m, struct feeder, msg));
 }
 
+/* Children that were made long ago have left the processor's cache. */
+static inline void fetch(struct gather *g, size_t i)
+{
+    char *t = (char *)mag_task_of_frame((void *)entry(g, i));
+
+    __builtin_prefetch(t, 1);
+    __builtin_prefetch(t + MAG_CACHE_BYTES, 1);
+}
+
 /* Runs children while the feeder comes back; the caller holds a share.  Returns the
  * children that have ended, whose shares are the caller's to give up. */
 static size_t feed(struct gather *g, struct feeder *fd)
@@ -311,6 +328,9 @@ static size_t feed(struct gather *g, struct feeder *fd)
     for (;;) {
         size_t i = fd->lo++;
         bool   is_last = fd->lo == fd->hi;
+
+        if (i + AHEAD < fd->hi)
+            fetch(g, i + AHEAD);
 
         if (!is_last)
             feeder_push(mag_worker_self(), fd);
@@ -450,8 +470,8 @@ static void collect_entry(struct gather *g, size_t i)
     }
     if (g->rcs)
         g->rcs[i] = e & GAVE_UP ? -ECANCELED : -EALREADY;
-    if (e & GAVE_UP)
-        mag_worker_release(t);
+    if (e & GAVE_UP && mag_task_detach(t) == -EALREADY)
+        mag_worker_release(t); /* it was set in the meantime */
     mag_store_relaxed(&g->children[i], NULL);
 }
 
@@ -488,6 +508,8 @@ static int gather_outside(struct gather *g)
             mag_close(g->children[i]);
         else
             rc = mag_await(g->children[i], result_of(g, i), g->result_bytes);
+        if (rc == -EINVAL && mag_load_relaxed(&mag_task_of(g->children[i])->head.used))
+            mag_close(g->children[i]); /* not consumed: a result of another size */
         g->children[i] = NULL;
         if (g->rcs)
             g->rcs[i] = rc;
@@ -495,15 +517,6 @@ static int gather_outside(struct gather *g)
             first = rc;
     }
     return g->rcs ? 0 : first;
-}
-
-static int check_sizes(struct gather *g)
-{
-    for (size_t i = 0; g->results && i < g->n; i++)
-        if (child(g, i) && mag_load_relaxed(&child(g, i)->head.used) &&
-            child(g, i)->type->result_bytes != g->result_bytes)
-            return -EINVAL;
-    return 0;
 }
 
 /* The awaiter's part: it feeds, or is one lane, like the others. */
@@ -542,8 +555,6 @@ int mag_gather(void *results, size_t result_bytes, void **awaitables, size_t n,
 
     if (n == 0)
         return 0;
-    if (check_sizes(&g) < 0)
-        return close_all(awaitables, n, -EINVAL);
     if (w == NULL || w->fiber == NULL)
         return gather_outside(&g);
     g.home = w;

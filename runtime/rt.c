@@ -328,7 +328,7 @@ static void find_leftover(struct mag_slab_head *block, void *arg)
 
     if (block->used == MAG_AUXILIARY || t->rt != l->rt || l->n == LEFT_MAX)
         return;
-    if (block->used == MAG_FUTURE && !mag_load_acquire(&t->is_sent))
+    if (block->used == MAG_FUTURE && !mag_task_is_done(t))
         return; /* its setter, in whatever thread, may still come, and frees it */
     l->tasks[l->n++] = t;
 }
@@ -339,7 +339,7 @@ static void report_leftover(struct mag_rt *rt, const struct mag_task *t)
 
     if (mag_load_relaxed(&t->head.used) != MAG_COROUTINE || mag_load_relaxed(&t->is_begun))
         return;
-    mag_symbol_name(t->made_at, place, sizeof place);
+    mag_symbol_name(t->origin_kind == MAG_ORIGIN_MADE ? t->made_at : NULL, place, sizeof place);
     snprintf(line, sizeof line, "coroutine '%s' was never awaited (created at %s)",
              mag_task_name(t), place);
     report(rt, line);

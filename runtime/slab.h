@@ -10,33 +10,47 @@
  * a crash); and all objects of the process can be walked, which is how a coroutine
  * that was never awaited is found without a list that every task would have to join.
  *
- * A block begins with a word of this file (its link while it is free) and then a
- * `used' byte of the owner's choosing that is 0 while it is free: struct mag_slab_head.
- * One pool for the process, because coroutines are made before their runtime is.
+ * A block begins with a word whose `used' half is the owner's, and 0 while the block is
+ * free: struct mag_slab_head.  One pool for the process, because coroutines are made
+ * before their runtime is.
+ *
+ * A cache holds, for each size, two magazines: arrays of free blocks.  Arrays, not
+ * lists, because the next blocks are then known without touching this one, and can be
+ * fetched into the processor's cache ahead of time: 100,000 objects in a row are more
+ * than it holds.  Magazines are exchanged with the pool whole.
  *
  * Who may call: alloc and free any thread, with its worker's cache or NULL; foreach
  * any thread, but what it visits may be changing.
  *
  * Rejected: malloc for each (16 to 20 ns a pair, and nothing can be walked); one list
- * of live objects (two cache misses and a lock for each task).
+ * of live objects (two cache misses and a lock for each task); linked lists of free
+ * blocks (each allocation waits for a cache miss).
+ *
+ * After Bonwick and Adams, "Magazines and Vmem" (2001).
  */
 #include "atomic.h"
 
 enum {
-    MAG_SLAB_STEP = 64,      /* block sizes are multiples of it                         */
-    MAG_SLAB_CLASSES = 32,   /* up to 2 KiB; larger objects are chunks of their own      */
-    MAG_SLAB_CACHE_MAX = 256 /* free blocks of one class in one worker's cache           */
+    MAG_SLAB_STEP = 64,       /* block sizes are multiples of it                         */
+    MAG_SLAB_CLASSES = 32,    /* up to 2 KiB; larger objects are chunks of their own      */
+    MAG_SLAB_MAGAZINE = 126,  /* blocks in a magazine, which is 1 KiB then                */
+    MAG_SLAB_AHEAD = 8        /* blocks fetched ahead                                     */
 };
 
 struct mag_slab_head {
-    struct mag_slab_head *next; /* [slab] while free; the owner's while used   */
     mag_atomic(uint32_t) used;  /* [owner] not 0 while used                    */
     uint32_t size_class;        /* [slab] const                                */
 };
 
+struct mag_slab_magazine {
+    struct mag_slab_magazine *next; /* [pool]  */
+    uint32_t n;                     /* [owner] */
+    struct mag_slab_head *blocks[MAG_SLAB_MAGAZINE];
+};
+
+/* [owner] of one size: `now' is in use; `spare' is full, empty or NULL. */
 struct mag_slab_bin {
-    struct mag_slab_head *free; /* [owner] last freed first */
-    uint32_t count;             /* [owner]                  */
+    struct mag_slab_magazine *now, *spare;
 };
 
 /* [owner] one per worker. */
@@ -44,10 +58,9 @@ struct mag_slab_cache {
     struct mag_slab_bin bins[MAG_SLAB_CLASSES + 1];
 };
 
-/* From the shared pool, or by a new chunk; NULL when memory is out. */
+/* The slow halves: another magazine, or without a cache.  NULL when memory is out. */
 void *mag_slab_refill(struct mag_slab_cache *cache, uint32_t size_class, size_t bytes);
-/* A block that the cache has no room for. */
-void mag_slab_spill(struct mag_slab_cache *cache, struct mag_slab_head *block);
+void  mag_slab_spill(struct mag_slab_cache *cache, struct mag_slab_head *block);
 
 /* Begins an empty cache; gives all that is cached back, before the owner ends. */
 void mag_slab_open(struct mag_slab_cache *cache);
@@ -65,12 +78,13 @@ static inline void *mag_slab_alloc(struct mag_slab_cache *cache, size_t bytes)
     uint32_t class = (uint32_t)((bytes + MAG_SLAB_STEP - 1) / MAG_SLAB_STEP);
 
     if (MAG_LIKELY(cache != NULL && class <= MAG_SLAB_CLASSES)) {
-        struct mag_slab_bin  *bin = &cache->bins[class];
-        struct mag_slab_head *block = bin->free;
-        if (MAG_LIKELY(block != NULL)) {
-            bin->free = block->next;
-            bin->count--;
-            return block;
+        struct mag_slab_magazine *m = cache->bins[class].now;
+        if (MAG_LIKELY(m != NULL && m->n != 0)) {
+            if (m->n > MAG_SLAB_AHEAD) {
+                __builtin_prefetch(m->blocks[m->n - 1 - MAG_SLAB_AHEAD], 1);
+                __builtin_prefetch((char *)m->blocks[m->n - 1 - MAG_SLAB_AHEAD] + 64, 1);
+            }
+            return m->blocks[--m->n];
         }
     }
     return mag_slab_refill(cache, class, bytes);
@@ -79,12 +93,10 @@ static inline void *mag_slab_alloc(struct mag_slab_cache *cache, size_t bytes)
 static inline void mag_slab_free(struct mag_slab_cache *cache, struct mag_slab_head *block)
 {
     if (MAG_LIKELY(cache != NULL && block->size_class <= MAG_SLAB_CLASSES)) {
-        struct mag_slab_bin *bin = &cache->bins[block->size_class];
-        if (MAG_LIKELY(bin->count < MAG_SLAB_CACHE_MAX)) {
+        struct mag_slab_magazine *m = cache->bins[block->size_class].now;
+        if (MAG_LIKELY(m != NULL && m->n < MAG_SLAB_MAGAZINE)) {
             mag_store_relaxed(&block->used, 0); /* read by foreach as a hint */
-            block->next = bin->free;
-            bin->free = block;
-            bin->count++;
+            m->blocks[m->n++] = block;
             return;
         }
     }

@@ -36,15 +36,11 @@ int mag_sleep(mag_time duration_ns)
 
 int mag_yield(void)
 {
-    struct mag_fiber *f = mag_fiber_self();
+    int rc = mag_worker_yield();
 
-    if (f == NULL) {
-        mag_sys_yield();
-        return 0;
-    }
-    if (mag_worker_is_cancelled(f))
-        return -ECANCELED;
-    mag_worker_yield();
+    if (MAG_LIKELY(rc != -ENXIO))
+        return rc;
+    mag_sys_yield();
     return 0;
 }
 
@@ -93,7 +89,7 @@ static int leaf_start(void *frame, void *result)
 
     (void)result;
     if (w == NULL)
-        return mag_sys_sleep(s->duration);
+        return s->duration < 0 ? -EINVAL : mag_sys_sleep(s->duration);
     s->wait.cancel = leaf_cancel;
     t->leaf_wait = &s->wait;
     mag_timer_init(&s->timer, s->fire);

@@ -7,6 +7,7 @@
  *      index/NONE --- mag_task_wait: CAS ---> waiter --- mag_task_unwait: CAS ---> NONE
  *           |                                   |
  *           +------- mag_task_end: xchg --------+----------> DONE, and tell the waiter
+ *           +------- mag_task_detach: CAS ------> DETACHED -> DONE, and the ender frees
  *
  * A thief that moves a task to its own deque changes index to index by CAS
  * (deque.c, adopt), so it never overwrites a waiter.
@@ -40,6 +41,19 @@ bool mag_task_unwait(struct mag_task *t, struct mag_waiter *waiter)
     return mag_cas(&t->work.slot, &slot, MAG_SLOT_NONE);
 }
 
+int mag_task_detach(struct mag_task *t)
+{
+    uint64_t slot = mag_load_acquire(&t->work.slot);
+
+    do {
+        if (slot == MAG_SLOT_DONE)
+            return -EALREADY;
+        if (slot > MAG_SLOT_NONE)
+            return -EBUSY;
+    } while (!mag_cas_seq(&t->work.slot, &slot, MAG_SLOT_DETACHED));
+    return 0;
+}
+
 bool mag_task_end(struct mag_task *t, int rc)
 {
     uint64_t slot;
@@ -60,7 +74,16 @@ bool mag_task_chain_cancelled(const struct mag_task *t)
     return false;
 }
 
+const struct mag_site *mag_task_site(const struct mag_task *t)
+{
+    if (t->origin_kind == MAG_ORIGIN_SITE)
+        return t->site;
+    return t->origin_kind == MAG_ORIGIN_INFO ? t->info->site : NULL;
+}
+
 const char *mag_task_name(const struct mag_task *t)
 {
-    return t->info && t->info->name ? t->info->name : t->type->name;
+    const struct mag_spawn_info *info = mag_task_info(t);
+
+    return info && info->name ? info->name : t->type->name;
 }

@@ -64,11 +64,16 @@ struct mag_wait {
 /* What a block of the slab is (head.used); 0 is free. */
 enum mag_kind { MAG_COROUTINE = 1, MAG_FUTURE, MAG_AUXILIARY };
 
-/* [handle]: whoever holds the handle.  [runner]: whoever runs it. */
+/* What t->origin is. */
+enum mag_origin { MAG_ORIGIN_MADE, MAG_ORIGIN_SITE, MAG_ORIGIN_INFO };
+
+/*
+ * [handle]: whoever holds the handle.  [runner]: whoever runs it.  112 bytes, so that
+ * an object with a frame of up to 16 is two cache lines.
+ */
 struct mag_task {
     struct mag_slab_head head;                   /* used = enum mag_kind              */
     struct mag_work work;                        /* slot: [any] the word, see above   */
-    struct mag_message msg;                      /* start elsewhere; then cancel      */
     const struct mag_co_type *type;              /* [const]                           */
     union {
         mag_atomic(struct mag_fiber *) fiber;    /* [runner] where it runs, else NULL */
@@ -78,23 +83,28 @@ struct mag_task {
         struct mag_task *outer;                  /* [runner] who awaits it in place   */
         struct mag_wait *leaf_wait;              /* [runner] how to cancel a leaf     */
     };
-    struct mag_rt *rt;                           /* [handle] NULL: made outside       */
-    const void *made_at;                         /* [const] return address            */
-    struct mag_spawn_info *info;                 /* [const] NULL without options      */
-    struct mag_trace *trace;                     /* [runner], then [handle]           */
-    const mag_atomic(uint32_t) *scope_cancelled; /* [const] NULL: in no gather        */
     int32_t rc;                                  /* [runner] the body's               */
-    mag_atomic(uint32_t) extra_refs;             /* [any] holders beyond the last one */
-    mag_atomic(uint32_t) is_cancelled;           /* [any] level-triggered             */
-    mag_atomic(uint8_t) is_begun;                /* [any] spawned, awaited or set     */
-    mag_atomic(uint8_t) is_sent;                 /* [any] a cancel message is under way */
+    mag_atomic(uint8_t) is_cancelled;            /* [any] level-triggered             */
+    mag_atomic(uint8_t) is_begun;                /* [any] spawned, awaited; a future  */
     uint8_t is_counted;                          /* [const] its end is counted        */
     uint8_t is_leaf;                             /* [const] type->body starts it, and it
                                                   * needs no stack                    */
+    mag_atomic(uint32_t) extra_refs;             /* [any] holders beyond the last one */
+    mag_atomic(uint8_t) is_sent;                 /* [any] a cancel message is under way */
+    uint8_t origin_kind;                         /* [handle] enum mag_origin          */
+    const mag_atomic(uint32_t) *scope_cancelled; /* [const] NULL: in no gather        */
+    struct mag_trace *trace;                     /* [runner], then [handle]           */
+    struct mag_rt *rt;                           /* [handle] NULL: made outside       */
+    union {                                      /* [handle] where it comes from:     */
+        const void *made_at;                     /* return address of its constructor */
+        const struct mag_site *site;             /* where it was spawned              */
+        struct mag_spawn_info *info;             /* that, and options                 */
+    };
+    struct mag_message msg;                      /* start elsewhere; then cancel      */
 };
 
-enum { MAG_TASK_BYTES = 128 };
-MAG_STATIC_ASSERT(sizeof(struct mag_task) <= MAG_TASK_BYTES);
+enum { MAG_TASK_BYTES = 112 };
+MAG_STATIC_ASSERT(sizeof(struct mag_task) == MAG_TASK_BYTES);
 
 /* Spawn options that few tasks have; a block of its own, freed with the task. */
 struct mag_spawn_info {
@@ -189,6 +199,12 @@ int mag_task_wait(struct mag_task *t, struct mag_waiter *waiter);
 bool mag_task_unwait(struct mag_task *t, struct mag_waiter *waiter);
 
 /*
+ * Gives the handle up: 0, and whoever ends it frees it; -EALREADY if it is done, and
+ * so is the caller's to free; -EBUSY if somebody awaits it.
+ */
+int mag_task_detach(struct mag_task *t);
+
+/*
  * Ends the task: one exchange; then its waiter is told.  True if it was detached,
  * and so is the caller's to free.  Otherwise it may be gone when this returns.
  */
@@ -196,6 +212,14 @@ bool mag_task_end(struct mag_task *t, int rc);
 
 /* Whether anything in the chain from t outwards is cancelled. */
 bool mag_task_chain_cancelled(const struct mag_task *t);
+
+/* The options it was spawned with, or NULL; and where it was spawned, or NULL. */
+static inline const struct mag_spawn_info *mag_task_info(const struct mag_task *t)
+{
+    return t->origin_kind == MAG_ORIGIN_INFO ? t->info : NULL;
+}
+
+const struct mag_site *mag_task_site(const struct mag_task *t);
 
 /* The name for reports. */
 const char *mag_task_name(const struct mag_task *t);

@@ -17,7 +17,7 @@
  *   future  a CAS takes the waiter back, or comes too late.
  * The loser touches nothing of the fiber, which clears fiber->wait when it resumes.
  *
- * (G) in mag_worker_is_cancelled covers a cancel that came before the registration.
+ * (G) in mag_worker_check_chain covers a cancel that came before the registration.
  */
 #include "wait.h"
 
@@ -38,8 +38,8 @@ int mag_wait_checkpoint(void)
 
     if (mag_worker_is_cancelled(w->fiber))
         return -ECANCELED;
-    if (--w->budget <= 0) /* this task has had its share: the loop polls */
-        mag_worker_yield();
+    if (--w->budget <= 0) /* this task has had its share: the loop looks around */
+        return mag_worker_yield();
     return 0;
 }
 

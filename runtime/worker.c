@@ -25,11 +25,11 @@
  *   1. A fiber is in one place: running, in `ready' or `next' of its home, on its way
  *      there as a message, idle, or suspended (found only by who will make it ready).
  *   2. Only the home's thread touches a fiber's link, wait, current and flags.
- *   3. look_around runs on the loop's stack at least every budget_max picks, and budget_max
- *      is adapted so that this is about a millisecond, 61 picks at the most.
+ *   3. look_around runs on the loop's stack after 61 picks, or 8 that took more than a
+ *      millisecond.
  *   4. Nothing read through mag_worker_self() is used after a switch.
  *
- * Ordering: (G) in mag_worker_is_cancelled pairs with (H) in mag_cancel_task (cancel.c).
+ * Ordering: (G) in mag_worker_check_chain pairs with (H) in mag_cancel_task (cancel.c).
  *
  * Rejected: a dedicated switch to the loop for each suspension (two switches instead
  * of one); queues that other workers may pop started fibers from (they would need
@@ -84,19 +84,28 @@ static inline bool has_unstarted(const struct mag_worker *w)
            mag_load_relaxed(&w->rt->n_injected) != 0; /* a hint */
 }
 
+/* Asked at every eighth pick: whether those took so long that it is time to look. */
+static inline bool is_late(struct mag_worker *w)
+{
+    if (MAG_LIKELY(mag_clock_ticks() - w->polled_ticks < w->poll_ticks))
+        return false;
+    w->budget = 0;
+    return true;
+}
+
 /* The fiber to run now, or NULL: the loop. */
 static inline struct mag_fiber *pick(struct mag_worker *w)
 {
     struct mag_fiber     *f = w->next;
     struct mag_fifo_node *node;
 
-    if (--w->budget < 0)
+    if (--w->budget < 0 || ((w->budget & 7) == 0 && is_late(w)))
         return NULL;
     if (f) {
         w->next = NULL;
         return f;
     }
-    if (w->ready_left == 0) {
+    if (w->ready_left == 0 || mag_fifo_empty(&w->ready)) {
         w->ready_left = w->ready.count;
         if (has_unstarted(w) && (f = start_new(w)) != NULL)
             return f;
@@ -104,7 +113,8 @@ static inline struct mag_fiber *pick(struct mag_worker *w)
     node = mag_fifo_pop_front(&w->ready);
     if (node == NULL)
         return NULL;
-    w->ready_left--;
+    if (w->ready_left) /* 0: it came while a new one was looked for */
+        w->ready_left--;
     return mag_container_of(node, struct mag_fiber, link);
 }
 
@@ -120,27 +130,32 @@ MAG_SUSPENDS void mag_worker_suspend(void (*commit)(void *arg), void *arg)
     f->wait = NULL;
 }
 
-MAG_SUSPENDS void mag_worker_yield(void)
+MAG_SUSPENDS int mag_worker_yield(void)
 {
     struct mag_worker *w = mag_worker_self();
-    struct mag_fiber  *f = w->fiber;
+    struct mag_fiber  *f = w ? w->fiber : NULL;
     struct mag_fiber  *to;
 
+    if (MAG_UNLIKELY(f == NULL))
+        return -ENXIO;
+    if (mag_worker_is_cancelled(f))
+        return -ECANCELED;
     mag_fifo_push_back(&w->ready, &f->link);
     to = pick(w);
     if (to != f)
         switch_to(w, &f->context, to);
+    return 0;
 }
 
-bool mag_worker_is_cancelled(struct mag_fiber *f)
+bool mag_worker_check_chain(struct mag_fiber *f)
 {
-    if (MAG_UNLIKELY(f->is_unchecked)) {
+    if (f->is_unchecked) {
         f->is_unchecked = false;
         mag_fence_seq(); /* (G) pairs with cancel.c (H) */
         if (mag_task_chain_cancelled(f->current))
             f->is_cancelled = true;
     }
-    return MAG_UNLIKELY(f->is_cancelled);
+    return f->is_cancelled;
 }
 
 /* ---- fibers ------------------------------------------------------------------------- */
@@ -240,10 +255,10 @@ void mag_worker_describe(const struct mag_stack *stack, char *buf, size_t n)
         root = root->outer;
     if (t == NULL)
         mag_check_text(buf, n, "a part of a task (mag_fork)");
-    else if (root->info && root->info->site)
+    else if (mag_task_site(root))
         mag_check_text(buf, n, "task '%s' (function '%s', spawned at %s:%d)",
-                       mag_task_name(root), t->type->name, root->info->site->file,
-                       root->info->site->line);
+                       mag_task_name(root), t->type->name, mag_task_site(root)->file,
+                       mag_task_site(root)->line);
     else
         mag_check_text(buf, n, "task '%s' (function '%s')", mag_task_name(root), t->type->name);
 }
@@ -310,7 +325,7 @@ void mag_worker_release(struct mag_task *t)
         return;
     if (MAG_UNLIKELY(t->trace != NULL))
         mag_slab_free(cache, &t->trace->head);
-    if (MAG_UNLIKELY(t->info != NULL))
+    if (MAG_UNLIKELY(t->origin_kind == MAG_ORIGIN_INFO))
         mag_slab_free(cache, &t->info->head);
     mag_slab_free(cache, &t->head);
 }
@@ -371,8 +386,8 @@ static void cancel_by_level(struct mag_rt *rt, struct mag_task *t)
 
 static size_t stack_bytes_of(const struct mag_task *t)
 {
-    if (t->info && t->info->stack_bytes)
-        return t->info->stack_bytes;
+    if (mag_task_info(t) && mag_task_info(t)->stack_bytes)
+        return mag_task_info(t)->stack_bytes;
     return t->type->stack_bytes;
 }
 
@@ -572,17 +587,25 @@ static void deliver_all(struct mag_inbox *inbox, struct mag_worker *w)
     }
 }
 
+/* Keeps the length of MAG_POLL_NS in ticks, from intervals long enough to measure. */
+static void measure_ticks(struct mag_worker *w, mag_time now)
+{
+    uint64_t ticks = mag_clock_ticks();
+
+    if (now - w->polled_at > MAG_POLL_NS / 64)
+        w->poll_ticks = (uint64_t)((double)(ticks - w->polled_ticks) * MAG_POLL_NS /
+                                   (double)(now - w->polled_at));
+    w->polled_at = now;
+    w->polled_ticks = ticks;
+}
+
 /* Looks at everything that may have come from outside.  On the loop's stack. */
 static void look_around(struct mag_worker *w)
 {
     mag_time now = mag_clock_now();
 
-    if (now - w->polled_at > MAG_POLL_NS && w->budget_max > 1)
-        w->budget_max /= 2;
-    else if (now - w->polled_at < MAG_POLL_NS / 2 && w->budget_max < MAG_POLL_RUNS)
-        w->budget_max = 2 * w->budget_max < MAG_POLL_RUNS ? 2 * w->budget_max : MAG_POLL_RUNS;
-    w->polled_at = now;
-    w->budget = w->budget_max;
+    measure_ticks(w, now);
+    w->budget = MAG_POLL_RUNS;
     w->owes_oldest = true;
     if (w->next) { /* its turn comes, after those who have waited longer */
         mag_fifo_push_back(&w->ready, &w->next->link);
@@ -771,7 +794,6 @@ int mag_worker_init(struct mag_worker *w, struct mag_rt *rt, unsigned id)
         return rc;
     w->rt = rt;
     w->id = id;
-    w->budget_max = MAG_POLL_RUNS;
     mag_fifo_init(&w->ready);
     mag_fifo_init(&w->local);
     mag_timers_init(&w->timers);

@@ -20,9 +20,8 @@ struct mag_worker {
     struct mag_fiber *fiber;          /* [owner] who runs; NULL: the loop               */
     struct mag_fiber *next;           /* [owner] readied last by a running task         */
     struct mag_fifo ready;            /* [owner] fibers, through link                   */
-    size_t ready_left;                /* [owner] of this generation, see pick           */
     int budget;                       /* [owner] picks until the next look              */
-    int budget_max;                   /* [owner] adapted so that a poll comes each ms   */
+    size_t ready_left;                /* [owner] of this generation, see pick           */
     bool owes_oldest;                 /* [owner] the next start is of the oldest        */
     void (*commit)(void *arg);        /* [owner] to be run on the stack switched to     */
     void *commit_arg;
@@ -35,7 +34,9 @@ struct mag_worker {
     struct mag_fifo local;            /* [owner] messages: tasks that must start here   */
     struct mag_slab_cache slab;       /* [owner]                                        */
     struct mag_rand rand;             /* [owner]                                        */
-    mag_time polled_at;               /* [owner]                                        */
+    mag_time polled_at;               /* [owner] last look around: time                 */
+    uint64_t polled_ticks;            /* [owner] the same in ticks                      */
+    uint64_t poll_ticks;              /* [owner] MAG_POLL_NS in ticks, as measured      */
     mag_time woke_at;                 /* [owner] when it last rang for a sleeper        */
     mag_time stole_at;                /* [owner] when it last stole                     */
     mag_time backoff;                 /* [owner] pause before it steals again           */
@@ -97,15 +98,20 @@ static inline struct mag_fiber *mag_fiber_self(void)
  */
 void mag_worker_suspend(void (*commit)(void *arg), void *arg);
 
-/* Lets the others run first. */
-void mag_worker_yield(void);
+/* Lets the others run first.  0, or -ECANCELED at once; outside a task -ENXIO. */
+int mag_worker_yield(void);
 
 /* Makes a suspended fiber ready, once.  Any thread. */
 void mag_worker_ready(struct mag_fiber *f);
 
 /* Whether the running task, or whoever awaits it in place, is cancelled: the check of
- * a cancellation point. */
-bool mag_worker_is_cancelled(struct mag_fiber *f);
+ * a cancellation point.  The slow half looks at the chain, once for each new task. */
+bool mag_worker_check_chain(struct mag_fiber *f);
+
+static inline bool mag_worker_is_cancelled(struct mag_fiber *f)
+{
+    return MAG_UNLIKELY(f->is_unchecked | f->is_cancelled) && mag_worker_check_chain(f);
+}
 
 /* ---- work ---------------------------------------------------------------------------- */
 

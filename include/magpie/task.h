@@ -123,8 +123,8 @@ struct mag_co_type {
 };
 
 /*
- * A new coroutine object of that type: returns its frame, zeroed, or NULL when
- * memory is out.  Nothing runs.  `made_at' is the place of creation for reports:
+ * A new coroutine object of that type: returns its frame, whose bytes are not
+ * initialised (the caller writes the arguments), or NULL when memory is out.  Nothing runs.  `made_at' is the place of creation for reports:
  * __builtin_return_address(0) of the typed constructor.  Any thread.
  */
 MAG_API MAG_MUST_USE void *mag_co_new(const struct mag_co_type *type, const void *made_at);

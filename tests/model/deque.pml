@@ -275,27 +275,25 @@ inline force() {
 #ifndef BOT_LATE
         bot = mem[BOT];
 #endif
-        if
+        is_asked = (mem[GUARD] == ASKED);
 #ifndef NO_GEN
-        :: mem[GEN] != gen
+        is_asked = is_asked && mem[GEN] == gen;
 #endif
-        :: mem[GUARD] != ASKED
-        :: else ->
 #ifdef BOT_LATE
-            bot = mem[BOT];
+        bot = mem[BOT];
 #endif
-            if
-            :: bot > mem[SPLIT] -> mem[SPLIT] = bot
-            :: else
-            fi
+        if
+        :: is_asked && bot > mem[SPLIT] -> mem[SPLIT] = bot
+        :: else
         fi;
-        atomic { bot = 0; mem[LOCK] = 0 }
+        atomic { bot = 0; is_asked = 0; mem[LOCK] = 0 }
     fi;
     gen = 0
 }
 
 proctype thief() {
     byte bot, gen, i, n;
+    bool is_asked;
 
     do
     :: i == K -> break

@@ -7,7 +7,7 @@
 #   run.sh [SOURCE_DIR BUILD_DIR] [FILTER]     FILTER: a regular expression on "model flags"
 #
 # Exit status: 0 if every expectation holds, 1 if not, 77 if spin or a compiler is missing.
-# Needs the Debian packages spin and gcc; at most 1.3 GB of memory at a time for each core.
+# Needs the Debian packages spin and gcc; a run takes at most 1.5 GB of memory.
 set -u
 
 # model  expectation  flags.  "claim" checks the model's ltl formula under weak fairness.
@@ -61,7 +61,8 @@ if [ "${1:-}" = --row ]; then
     # shellcheck disable=SC2086
     if spin -a "$@" "$here/$model.pml" >log 2>&1 &&
         "$cc" -w $build -DVECTORSZ=2048 -DMEMLIM=2000 -o pan pan.c >>log 2>&1 &&
-        ./pan $run -m1000000 -w23 >>log 2>&1 && ! grep -Eq 'max search depth|not reached|out of mem' log
+        ./pan $run -m1000000 -w23 >>log 2>&1 &&
+        ! grep -Eq 'max search depth|not reached|out of mem' log
     then
         got=$(sed -n 's/.*errors: \([0-9]*\).*/\1/p' log)
         states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' log)

@@ -125,6 +125,7 @@ Test(task, is_named_by_its_options_or_its_type)
 
     cr_assert_str_eq(mag_task_name(t), "unit");
     t->info = &info;
+    t->origin_kind = MAG_ORIGIN_INFO;
     cr_assert_str_eq(mag_task_name(t), "unit");
     info.name = "given";
     cr_assert_str_eq(mag_task_name(t), "given");
