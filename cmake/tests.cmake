@@ -57,9 +57,11 @@ function(add_test_script name)
     ENVIRONMENT "CC=${CMAKE_C_COMPILER}")
 endfunction()
 
+add_test_script(examples)
+
 # What these look at is the same in every build, so one build runs them.
 if(MAGPIE_SANITIZE STREQUAL "none" AND MAGPIE_CONTEXT STREQUAL "auto")
-  foreach(name tidy model install mistakes treesum)
+  foreach(name tidy model install mistakes treesum readme)
     add_test_script(${name})
   endforeach()
 endif()

@@ -192,6 +192,10 @@ async(void, errors)
     int rc = await_rc(open_missing(), &value); /* try ... except */
     printf("open_missing failed: %s\n", mag_err_name(rc));
     mag_trace_print(stdout); /* the places that the error has passed */
+
+    int both[2];
+    rc = gather_rc(both, small_step(1), open_missing()); /* the same for a gather */
+    printf("One of two failed: %s\n", mag_err_name(rc));
     return 0;
 }
 

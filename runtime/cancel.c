@@ -10,32 +10,45 @@
  */
 #include "cancel.h"
 
+/* On the home's thread, which it cannot leave just now: ends what it is blocked in. */
+static void cancel_at_home(struct mag_task *t)
+{
+    struct mag_fiber *f = t->is_leaf ? NULL : t->fiber;
+    struct mag_wait  *wait = f ? f->wait : t->leaf_wait;
+
+    if (f)
+        f->is_cancelled = true;
+    if (wait)
+        wait->cancel(wait);
+}
+
+/* Where it is; if that is here, it has been cancelled. */
+static struct mag_worker *cancel_if_here(struct mag_task *t, struct mag_worker *w)
+{
+    struct mag_worker *home;
+
+    mag_spin_lock(&w->move_lock);
+    home = mag_task_home(t);
+    if (home == w)
+        cancel_at_home(t);
+    mag_spin_unlock(&w->move_lock);
+    return home;
+}
+
 /* On the home's thread, or on its way there. */
 static void cancel_deliver(struct mag_message *m, struct mag_worker *w)
 {
     struct mag_task   *t = mag_container_of(m, struct mag_task, msg);
-    struct mag_fiber  *f = t->is_leaf ? NULL : mag_load_acquire(&t->fiber);
-    struct mag_worker *home = t->is_leaf ? mag_load_acquire(&t->leaf_home) :
-                              f          ? mag_load_relaxed(&f->home) : NULL;
-    struct mag_wait   *wait;
+    struct mag_worker *home = cancel_if_here(t, w);
 
-    if (home != NULL && home != w) {
+    if (home != NULL && home != w)
         mag_worker_send(home, m);
-        return;
-    }
-    if (home != NULL) {
-        wait = f ? f->wait : t->leaf_wait;
-        if (f)
-            f->is_cancelled = true;
-        if (wait)
-            wait->cancel(wait);
-    }
-    mag_worker_release(t);
+    else
+        mag_worker_release(t);
 }
 
 void mag_cancel_task(struct mag_task *t)
 {
-    struct mag_fiber  *f;
     struct mag_worker *home;
     uint8_t            sent = 0;
 
@@ -43,8 +56,7 @@ void mag_cancel_task(struct mag_task *t)
     mag_fence_seq(); /* (H) pairs with worker.c (G) */
     if (mag_task_is_done(t))
         return;
-    f = t->is_leaf ? NULL : mag_load_acquire(&t->fiber);
-    home = t->is_leaf ? mag_load_acquire(&t->leaf_home) : f ? mag_load_relaxed(&f->home) : NULL;
+    home = mag_task_home(t);
     if (home == NULL || !mag_cas(&t->is_sent, &sent, 1))
         return;
     mag_fetch_add(&t->extra_refs, 1);
@@ -69,31 +81,14 @@ static void find_one(struct mag_slab_head *block, void *arg)
     struct sweep      *s = arg;
     struct mag_rt     *rt = s->worker->rt;
     struct mag_task   *t = mag_container_of(block, struct mag_task, head);
-    struct mag_worker *home;
-    struct mag_fiber  *f;
 
-    if (s->n == SWEEP || mag_load_acquire(&block->used) != MAG_COROUTINE || t->rt != rt ||
-        !mag_load_relaxed(&t->is_begun) || mag_load_relaxed(&t->is_cancelled))
+    if (s->n == SWEEP || mag_load_acquire(&block->used) != MAG_COROUTINE ||
+        mag_task_home(t) != s->worker || !mag_load_relaxed(&t->is_begun) || mag_load_relaxed(&t->is_cancelled))
         return;
     if (mag_load_relaxed(&rt->cancel_level) < MAG_CANCEL_ALL &&
         mag_load_relaxed(&t->work.slot) != MAG_SLOT_DETACHED)
         return;
-    f = t->is_leaf ? NULL : mag_load_acquire(&t->fiber);
-    home = t->is_leaf ? mag_load_acquire(&t->leaf_home) : f ? mag_load_relaxed(&f->home) : NULL;
-    if (home == s->worker)
-        s->found[s->n++] = t;
-}
-
-static void cancel_at_home(struct mag_task *t)
-{
-    struct mag_fiber *f = t->is_leaf ? NULL : mag_load_relaxed(&t->fiber);
-    struct mag_wait  *wait = f ? f->wait : t->leaf_wait;
-
-    mag_store_seq(&t->is_cancelled, 1);
-    if (f)
-        f->is_cancelled = true;
-    if (wait)
-        wait->cancel(wait);
+    s->found[s->n++] = t;
 }
 
 void mag_cancel_sweep(struct mag_message *m, struct mag_worker *w)
@@ -105,7 +100,9 @@ void mag_cancel_sweep(struct mag_message *m, struct mag_worker *w)
     do {
         s.n = 0;
         mag_slab_foreach(find_one, &s);
-        for (unsigned i = 0; i < s.n; i++)
-            cancel_at_home(s.found[i]);
+        for (unsigned i = 0; i < s.n; i++) {
+            mag_store_seq(&s.found[i]->is_cancelled, 1);
+            (void)cancel_if_here(s.found[i], w);
+        }
     } while (s.n == SWEEP);
 }

@@ -41,9 +41,9 @@ struct mag_task *mag_co_make(const struct mag_co_type *type, enum mag_kind kind,
     t->work.run = mag_worker_run_task;
     mag_store_relaxed(&t->work.slot, MAG_SLOT_NONE);
     t->type = type;
-    t->rt = w ? w->rt : NULL;
+    mag_task_set_idle(t, w);
     t->made_at = made_at;
-    mag_store_relaxed(&t->head.used, (uint32_t)kind);
+    mag_store_release(&t->head.used, (uint32_t)kind); /* the walks (slab.h) see it whole */
     return t;
 }
 
@@ -115,7 +115,7 @@ void mag_co_schedule(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t
     struct mag_worker *target = t->origin_kind == MAG_ORIGIN_INFO ? t->info->worker : NULL;
 
     t->is_counted = true;
-    t->rt = rt;
+    mag_task_set_idle(t, w ? w : rt->workers);
     if (w)
         mag_store_relaxed(&w->n_spawned, w->n_spawned + 1);
     else
@@ -307,7 +307,6 @@ static int await_unstarted(struct mag_worker *w, struct mag_fiber *f, struct mag
     if (MAG_LIKELY(mag_co_fits_here(f, t)))
         return run_here(f, t, result);
     if (t->is_leaf) {
-        t->rt = w->rt;
         t->type->body(mag_task_frame(t), mag_task_result(t));
     } else {
         mag_co_schedule(w, w->rt, t);
@@ -360,8 +359,9 @@ int mag_cancel(void *task)
  * that it stops. */
 int mag_detach(void *task)
 {
-    struct mag_task *t = mag_task_of(task);
-    int              rc;
+    struct mag_task   *t = mag_task_of(task);
+    struct mag_worker *w;
+    int                rc;
 
     if (t == NULL)
         return -ENOMEM;
@@ -371,7 +371,8 @@ int mag_detach(void *task)
     rc = mag_task_detach(t);
     if (rc == -EALREADY)
         mag_worker_release(t);
-    if (t->rt && mag_load_seq(&t->rt->cancel_level))
+    w = (struct mag_worker *)(mag_load_acquire(&t->home) & ~(uintptr_t)MAG_HOME_IDLE);
+    if (w && mag_load_seq(&w->rt->cancel_level))
         mag_cancel_task(t);
     mag_worker_release(t);
     return rc == -EBUSY ? -EALREADY : 0;

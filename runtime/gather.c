@@ -139,15 +139,25 @@ static void stop_deliver(struct mag_message *m, struct mag_worker *w)
     give_up(g, 1);
 }
 
-/* Cancels the siblings, here or by a message that holds a share. */
+/* A share, unless all have been given up and the awaiter is on its way. */
+static bool take_share(struct gather *g)
+{
+    size_t n = mag_load_acquire(&g->pending);
+
+    while (n != 0 && !mag_cas(&g->pending, &n, n + 1))
+        ;
+    return n != 0;
+}
+
+/* Cancels the siblings, here or by a message; gives up a share. */
 static void stop(struct gather *g)
 {
     mag_store_seq(&g->is_stopping, 1);
     mag_fence_seq(); /* (H) pairs with worker.c (G) */
     if (mag_worker_self() == g->home) {
         cancel_children(g);
+        give_up(g, 1);
     } else {
-        mag_fetch_add(&g->pending, 1);
         g->msg.deliver = stop_deliver;
         mag_worker_send(g->home, &g->msg);
     }
@@ -161,20 +171,27 @@ static void note_rc(struct gather *g, int rc)
     if (rc >= 0)
         return;
     (void)mag_cas(&g->first_rc, &none, rc);
-    if (g->rcs == NULL && mag_cas(&g->is_sent, &sent, 1))
+    if (g->rcs == NULL && mag_cas(&g->is_sent, &sent, 1)) {
+        (void)take_share(g); /* the caller has one */
         stop(g);
+    }
 }
 
-/* The awaiter was cancelled: on its home's thread. */
+/* The awaiter was cancelled: on the thread of what is its home now.  All may have ended
+ * by now, with the awaiter ready but not yet resumed: then the results stand. */
 static void gather_cancel(struct mag_wait *wait)
 {
     struct gather *g = mag_container_of(wait, struct gather, wait);
     int32_t        none = 0;
     uint32_t       sent = 0;
 
+    if (!take_share(g))
+        return;
     if (mag_cas(&g->is_sent, &sent, 1)) {
         (void)mag_cas(&g->first_rc, &none, -ECANCELED);
         stop(g);
+    } else {
+        give_up(g, 1);
     }
 }
 
@@ -223,7 +240,6 @@ static void begin_elsewhere(struct gather *g, struct mag_task *t)
 
     if (t->is_leaf) {
         mag_store_relaxed(&t->work.slot, mag_slot_of_waiter(&g->waiter));
-        t->rt = w->rt;
         t->type->body(mag_task_frame(t), mag_task_result(t));
         return;
     }
@@ -382,7 +398,6 @@ static void run_elsewhere(struct gather *g, size_t i, struct mag_task *t)
 
     t->scope_cancelled = &g->is_stopping;
     if (t->is_leaf) {
-        t->rt = w->rt;
         t->type->body(mag_task_frame(t), mag_task_result(t));
     } else {
         mag_co_schedule(w, w->rt, t);

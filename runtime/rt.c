@@ -321,14 +321,25 @@ struct leftovers {
     unsigned         n;
 };
 
+/* By address only: of an object of another runtime it may be gone. */
+static bool is_home_of(const struct mag_rt *rt, uintptr_t home)
+{
+    if (rt == NULL)
+        return home == 0;
+    return home >= (uintptr_t)rt->workers && home < (uintptr_t)(rt->workers + rt->n_workers);
+}
+
 static void find_leftover(struct mag_slab_head *block, void *arg)
 {
     struct leftovers *l = arg;
     struct mag_task  *t = mag_container_of(block, struct mag_task, head);
 
-    if (block->used == MAG_AUXILIARY || t->rt != l->rt || l->n == LEFT_MAX)
+    uint32_t         kind = mag_load_acquire(&block->used);
+
+    if ((kind != MAG_COROUTINE && kind != MAG_FUTURE) || l->n == LEFT_MAX ||
+        !is_home_of(l->rt, mag_load_relaxed(&t->home)))
         return;
-    if (block->used == MAG_FUTURE && !mag_task_is_done(t))
+    if (kind == MAG_FUTURE && !mag_task_is_done(t))
         return; /* its setter, in whatever thread, may still come, and frees it */
     l->tasks[l->n++] = t;
 }

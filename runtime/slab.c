@@ -101,7 +101,7 @@ static void *large_new(size_t bytes)
     mag_spin_lock(&pool.lock);
     link_chunk(c);
     block = cut(c);
-    mag_store_relaxed(&block->used, 1);
+    mag_store_relaxed(&block->used, MAG_SLAB_RESERVED);
     mag_spin_unlock(&pool.lock);
     return block;
 }
@@ -171,7 +171,7 @@ static void *alloc_one(uint32_t size_class)
         mag_spin_lock(&pool.lock);
         block = take_one(size_class);
         if (block)
-            mag_store_relaxed(&block->used, 1); /* so that trim sees it */
+            mag_store_relaxed(&block->used, MAG_SLAB_RESERVED); /* so that trim sees it */
         mag_spin_unlock(&pool.lock);
     } while (block == NULL && freshen(size_class));
     return block;

@@ -31,6 +31,7 @@
 #include "atomic.h"
 
 enum {
+    MAG_SLAB_RESERVED = 255,  /* used: handed out without a cache, not yet made           */
     MAG_SLAB_STEP = 64,       /* block sizes are multiples of it                         */
     MAG_SLAB_CLASSES = 32,    /* up to 2 KiB; larger objects are chunks of their own      */
     MAG_SLAB_MAGAZINE = 126,  /* blocks in a magazine, which is 1 KiB then                */

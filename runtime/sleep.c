@@ -8,8 +8,8 @@
  * the thread.
  *
  * Leaf, on its worker's thread:
- *      start: leaf_home = worker, arm the timer, fence (G), look for a cancel (H)
- *      fire, or a cancel's message: leaf_home = NULL, end
+ *      start: home = worker, arm the timer, fence (G), look for a cancel (H)
+ *      fire, or a cancel's message: idle, end
  */
 #include "clock.h"
 #include "co.h"
@@ -58,7 +58,7 @@ static void leaf_end(struct mag_sleep_co *s, int rc)
 {
     struct mag_task *t = mag_task_of_frame(s);
 
-    mag_store_release(&t->leaf_home, NULL);
+    mag_task_set_idle(t, mag_worker_self());
     if (t->is_counted)
         mag_worker_end(mag_worker_self(), t, rc);
     else if (mag_task_end(t, rc))
@@ -101,9 +101,10 @@ static int leaf_start(void *frame, void *result)
         leaf_end(s, rc);
         return rc;
     }
-    mag_store_release(&t->leaf_home, w);
+    mag_task_set_home(t, w);
     mag_fence_seq(); /* (G) pairs with cancel.c (H) */
-    if (mag_load_relaxed(&t->is_cancelled))
+    if (mag_load_relaxed(&t->is_cancelled) ||
+        (t->scope_cancelled && mag_load_relaxed(t->scope_cancelled)))
         leaf_cancel(&s->wait);
     return 0;
 }

@@ -18,7 +18,8 @@
  * What suspends and resumes is the fiber.  A started fiber belongs to one worker,
  * its home, and only the home's thread touches its queue link, wait and wake-up: so
  * these need no atomics, and who wants something of it from elsewhere (ready,
- * cancel) sends the home a message.
+ * cancel) sends the home a message.  A fiber changes its home only while it is
+ * suspended, and under the old home's move_lock (worker.c).
  *
  * The slot word of a task (deque.h) says where it is: an index while it is in a
  * deque, NONE, a waiter, DETACHED, and at last DONE.  Completion is one exchange of
@@ -75,10 +76,10 @@ struct mag_task {
     struct mag_slab_head head;                   /* used = enum mag_kind              */
     struct mag_work work;                        /* slot: [any] the word, see above   */
     const struct mag_co_type *type;              /* [const]                           */
-    union {
-        mag_atomic(struct mag_fiber *) fiber;    /* [runner] where it runs, else NULL */
-        mag_atomic(struct mag_worker *) leaf_home; /* the same of a leaf              */
-    };
+    mag_atomic(uintptr_t) home;                  /* [runner] the worker where it runs, or
+                                                  * a worker of its runtime + MAG_HOME_IDLE,
+                                                  * or 0: made outside any runtime    */
+    struct mag_fiber *fiber;                     /* [home] while it runs; not of a leaf */
     union {
         struct mag_task *outer;                  /* [runner] who awaits it in place   */
         struct mag_wait *leaf_wait;              /* [runner] how to cancel a leaf     */
@@ -94,7 +95,6 @@ struct mag_task {
     uint8_t origin_kind;                         /* [handle] enum mag_origin          */
     const mag_atomic(uint32_t) *scope_cancelled; /* [const] NULL: in no gather        */
     struct mag_trace *trace;                     /* [runner], then [handle]           */
-    struct mag_rt *rt;                           /* [handle] NULL: made outside       */
     union {                                      /* [handle] where it comes from:     */
         const void *made_at;                     /* return address of its constructor */
         const struct mag_site *site;             /* where it was spawned              */
@@ -103,6 +103,7 @@ struct mag_task {
     struct mag_message msg;                      /* start elsewhere; then cancel      */
 };
 
+enum { MAG_HOME_IDLE = 1 };
 enum { MAG_TASK_BYTES = 112 };
 MAG_STATIC_ASSERT(sizeof(struct mag_task) == MAG_TASK_BYTES);
 
@@ -137,6 +138,11 @@ struct mag_fiber {
     struct mag_wait *wait;                       /* [home] NULL: not blocked, or not cancellable */
     struct mag_stack stack;                      /* [const] */
     char *floor;                                 /* [const] calls in place end here   */
+    struct mag_worker *waker;                    /* [waker] who made it ready last    */
+    unsigned n_wakes;                            /* [waker] how often in a row        */
+    bool is_portable;                            /* [home] what it waits for is bound to
+                                                  * no worker                         */
+    bool is_pinned;                              /* [home] runs a task that is        */
     bool is_cancelled;                           /* [home] some task of the chain is  */
     bool is_unchecked;                           /* [home] a task has been started
                                                   * since the chain was last checked  */
@@ -182,6 +188,28 @@ static inline bool mag_slot_is_waiter(uint64_t slot)
 static inline struct mag_waiter *mag_slot_waiter(uint64_t slot)
 {
     return (struct mag_waiter *)(uintptr_t)(slot & ~MAG_SLOT_WAITER);
+}
+
+/*
+ * Where it runs; NULL while it does not.  A worker outlives its tasks, so whoever holds
+ * the task may send to it: which a fiber's address would not allow.
+ */
+static inline struct mag_worker *mag_task_home(const struct mag_task *t)
+{
+    uintptr_t home = mag_load_acquire(&t->home);
+
+    return home & MAG_HOME_IDLE ? NULL : (struct mag_worker *)home;
+}
+
+/* Running on that worker from now on; or no longer, and any worker of its runtime. */
+static inline void mag_task_set_home(struct mag_task *t, struct mag_worker *w)
+{
+    mag_store_release(&t->home, (uintptr_t)w);
+}
+
+static inline void mag_task_set_idle(struct mag_task *t, struct mag_worker *w)
+{
+    mag_store_release(&t->home, w ? (uintptr_t)w | MAG_HOME_IDLE : 0);
 }
 
 static inline bool mag_task_is_done(const struct mag_task *t)

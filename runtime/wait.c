@@ -240,7 +240,9 @@ int mag_wait_task(struct mag_fiber *f, struct mag_task *t)
         mag_cancel_task(t);
     }
     f->wait = &a.wait;
+    f->is_portable = true;
     mag_worker_suspend(task_register, &a);
+    f->is_portable = false;
     return a.rc;
 }
 

@@ -50,6 +50,8 @@ enum {
     WAKE_EVERY_NS = 50 * 1000, /* one worker rings for help so often                  */
     TINY_NS = 3000,          /* stolen work shorter than this was not worth it        */
     BACKOFF_MAX_NS = 8000,
+    MOVE_AFTER = 4,          /* wakes in a row by another worker's tasks, and a fiber moves */
+    GIVE_MIN = 2,            /* fewer ready fibers are not worth giving away          */
     WATCH_NS = 10 * 1000 * 1000, /* a sleeper looks after busy workers so often       */
 };
 
@@ -164,6 +166,17 @@ static void fiber_ready_notify(struct mag_waiter *waiter, struct mag_task *ended
 {
     (void)ended;
     mag_worker_ready(mag_container_of(waiter, struct mag_fiber, waiter));
+}
+
+static void move_to(struct mag_worker *w, struct mag_fiber *f);
+static void fiber_deliver(struct mag_message *m, struct mag_worker *w);
+
+/* One that another worker gave away. */
+static void fiber_adopt(struct mag_message *m, struct mag_worker *w)
+{
+    m->deliver = fiber_deliver;
+    move_to(w, mag_container_of(m, struct mag_fiber, msg));
+    fiber_deliver(m, w);
 }
 
 static void fiber_deliver(struct mag_message *m, struct mag_worker *w)
@@ -335,13 +348,14 @@ int mag_worker_call(struct mag_fiber *f, struct mag_task *t)
     int rc = -ECANCELED;
 
     t->outer = f->current;
-    mag_store_relaxed(&t->fiber, f);
+    t->fiber = f;
+    mag_task_set_home(t, f->home);
     f->current = t;
     f->is_unchecked = true;
     if (MAG_LIKELY(!mag_load_relaxed(&t->is_cancelled)))
         rc = t->type->body(mag_task_frame(t), mag_task_result(t));
     f->current = t->outer;
-    mag_store_relaxed(&t->fiber, NULL);
+    mag_task_set_idle(t, f->home);
     if (MAG_UNLIKELY(f->is_cancelled))
         f->is_cancelled = mag_task_chain_cancelled(f->current);
     return rc;
@@ -372,7 +386,9 @@ void mag_worker_run_task(struct mag_work *work)
 
     f->current = NULL;
     f->is_cancelled = false;
+    f->is_pinned = mag_task_info(t) && mag_task_info(t)->pin;
     rc = mag_worker_call(f, t);
+    f->is_pinned = false;
     mag_worker_end(mag_worker_self(), t, rc);
 }
 
@@ -483,6 +499,50 @@ static void take_injected(struct mag_worker *w)
     m->deliver(m, w);
 }
 
+/* The fiber, which is suspended and found by the caller alone, has a new home. */
+static void move_to(struct mag_worker *w, struct mag_fiber *f)
+{
+    struct mag_worker *from = f->home;
+
+    mag_spin_lock(&from->move_lock);
+    mag_store_relaxed(&f->home, w);
+    for (struct mag_task *t = f->current; t; t = t->outer)
+        mag_task_set_home(t, w);
+    mag_spin_unlock(&from->move_lock);
+}
+
+/* A fiber that is made ready again and again by tasks of one other worker is better off
+ * there: two that talk to each other meet. */
+static bool may_move(struct mag_worker *w, struct mag_fiber *f)
+{
+    if (w == NULL || w->fiber == NULL || w->rt != f->home->rt || !f->is_portable || f->is_pinned)
+        return false;
+    if (f->waker != w)
+        f->n_wakes = 0;
+    f->waker = w;
+    return ++f->n_wakes >= MOVE_AFTER;
+}
+
+/* More is ready here than this worker can run soon, and others have nothing. */
+static void give_away(struct mag_worker *w)
+{
+    size_t n = w->ready.count / 2;
+
+    if (n < GIVE_MIN || !mag_idle_is_hungry(&w->rt->idle))
+        return;
+    for (; n > 0; n--) {
+        struct mag_fifo_node *node = mag_fifo_pop_front(&w->ready);
+        struct mag_fiber     *f = mag_container_of(node, struct mag_fiber, link);
+        if (f->is_pinned) {
+            mag_fifo_push_back(&w->ready, node);
+        } else {
+            f->msg.deliver = fiber_adopt;
+            mag_worker_post(w->rt, &f->msg);
+        }
+    }
+    w->ready_left = 0;
+}
+
 void mag_worker_ready(struct mag_fiber *f)
 {
     struct mag_worker *home = mag_load_relaxed(&f->home);
@@ -490,8 +550,11 @@ void mag_worker_ready(struct mag_fiber *f)
     struct mag_fiber  *behind;
 
     if (home != w) {
-        mag_worker_send(home, &f->msg);
-        return;
+        if (!may_move(w, f)) {
+            mag_worker_send(home, &f->msg);
+            return;
+        }
+        move_to(w, f);
     }
     if (w->fiber) { /* by a running task: next, before whoever was next */
         behind = w->next;
@@ -618,6 +681,7 @@ static void look_around(struct mag_worker *w)
     deliver_all(&w->inbox, w);
     if (mag_timers_next(&w->timers) <= now)
         mag_timers_expire(&w->timers, now);
+    give_away(w);
 }
 
 

@@ -45,6 +45,8 @@ struct mag_worker {
     mag_atomic(uint64_t) n_spawned;   /* [owner writes, any reads] tasks begun here     */
     mag_atomic(uint64_t) n_ended;     /* [owner writes, any reads] tasks ended here     */
     MAG_CACHELINE struct mag_inbox inbox; /* [any] messages                             */
+    struct mag_spin move_lock;        /* [any] held while a fiber leaves for another home,
+                                       * and while its tasks are cancelled here         */
     struct mag_message sweep;         /* cancels what rt->cancel_level says             */
     mag_atomic(uint32_t) sweep_sent;  /* [any] it is under way                          */
     pthread_t thread;                 /* [rt] */

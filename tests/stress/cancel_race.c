@@ -15,7 +15,7 @@
 #include <sys/ioctl.h>
 
 enum {
-    RACES = STRESS_SCALE(10000, 600), /* of each way */
+    RACES = STRESS_SCALE(20000, 2500), /* of each way */
     WORKERS = 3,
     SPREAD_NS = 30 * 1000,
 };

@@ -15,7 +15,7 @@
 #include "stress.h"
 
 enum {
-    ROUNDS = STRESS_SCALE(1000, 60),
+    ROUNDS = STRESS_SCALE(1000, 150),
     LIMIT_MS = STRESS_SCALE(100, 1000),
 };
 

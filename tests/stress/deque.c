@@ -16,7 +16,7 @@
 enum {
     THIEVES = 3,
     ITEMS = 4096,
-    WORKS = STRESS_SCALE(10000000, 500000),
+    WORKS = STRESS_SCALE(10000000, 1000000),
 };
 
 struct item {

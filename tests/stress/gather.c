@@ -14,7 +14,7 @@
 #include <errno.h>
 
 enum {
-    TREES = STRESS_SCALE(9000, 200),
+    TREES = STRESS_SCALE(20000, 1000),
     DEPTH = 5,
     WIDTH = 8,
     FAILURE = -ENOSPC,
@@ -129,18 +129,24 @@ async(long, says, (struct word *, w))
     async_return(2);
 }
 
+static int n_mixed; /* begun, and how far the latest is */
+static int step;
+
 async(void, mixed, (int, way))
 {
     struct word *w = word();
     long         values[3];
 
+    step = 0;
     if (way & 1) {
-        gather(values, says(w), w, spawn(says(NULL)), (.rcs = (int[3]){ 0 }));
+        gather(values, says(w), w, spawn(fails_soon()), (.rcs = (int[3]){ 0 }));
     } else {
         EXPECT(gather_rc(values, w, says(w)) == 0 && values[0] == 5 && values[1] == 2);
     }
+    step = 1;
     EXPECT(gather_rc(NULL, sleeps_long(), mag_sleep_co(3600 * MAG_SECOND), fails_soon(),
                      spawn(sleeps_long()), spawn(mag_sleep_co(3600 * MAG_SECOND))) == FAILURE);
+    step = 2;
     EXPECT(gather_rc(NULL, fails_soon(), mag_sleep_co(3600 * MAG_SECOND), sleeps_long(),
                      (.limit = 2)) == FAILURE);
     return 0;
@@ -168,9 +174,17 @@ async(void, trees)
         if (way == 0)
             EXPECT(sum == leaves_of(seed, DEPTH));
     }
-    for (int i = 0; i < TREES; i++)
-        await(mixed(2 * i));
+    for (int i = 0; i < TREES; i++) {
+        n_mixed++;
+        await(mixed(i));
+        stress_beat();
+    }
     return 0;
+}
+
+static void state(void)
+{
+    fprintf(stderr, "  %d mixed, step %d\n", n_mixed, step);
 }
 
 async(void, nothing)
@@ -183,7 +197,7 @@ int main(void)
     struct mag_rt_options o = { .workers = getenv("MAGPIE_WORKERS") ? 0 : 4 };
     int64_t               n_blocks;
 
-    stress_begin("gather", NULL);
+    stress_begin("gather", state);
     mag_run(nothing(), NULL);
     n_blocks = mag_mem_live();
     EXPECT(mag_run_with(trees(), NULL, &o) == 0);

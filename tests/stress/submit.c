@@ -13,7 +13,7 @@
 
 enum {
     THREADS = 3,
-    ROUNDS = STRESS_SCALE(8000, 400),
+    ROUNDS = STRESS_SCALE(8000, 1200),
     MANY = 30,
 };
 

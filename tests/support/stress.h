@@ -9,6 +9,8 @@
  * stress_end.  If the beats stop for long, something hangs: the watchdog prints what
  * the program knows of itself and ends it with 1.  Chance is seeded by
  * STRESS_SEED in the environment, or by the time; a failure prints the seed.
+ * STRESS_PATIENCE is the seconds without a beat; STRESS_WAIT has a hang wait for a
+ * debugger.
  */
 #include "atomic.h"
 #include "clock.h"
@@ -76,8 +78,8 @@ static inline void *stress_watch(void *arg)
                 (unsigned long long)now, (unsigned long long)stress.seed);
         if (stress.state)
             stress.state();
-        if (getenv("STRESS_CORE"))
-            abort();
+        while (getenv("STRESS_WAIT")) /* for a debugger */
+            pause();
         _exit(1);
     }
     return arg;

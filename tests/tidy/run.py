@@ -10,7 +10,8 @@ usage: run.py [SOURCE_DIR [BUILD_DIR]]      CC and CXX name the compilers
    their own files;
  - barriers: each mag_fence_seq() is labelled "/* (A) pairs with file.c (B) */", on its line or
    in the comment before it, and file.c has a fence that is labelled (B);
- - headers: each public header compiles alone, as C11 and (async.h apart) as C++11.
+ - headers: each public header compiles alone, as C11 and (async.h apart) as C++11;
+ - uses: each public function and keyword is used by an example and by a test.
 
 Exit status 0 if all hold; otherwise one line for each that does not.
 """
@@ -188,6 +189,28 @@ for path in public:
     else:
         compiles(path, CC, "c", "-std=c11", "-pedantic")
         compiles(path, CXX, "c++", "-std=c++11")
+
+# ---- uses of what is public -----------------------------------------------------------------
+
+# Names that end in _ are private.
+DECLARED = re.compile(r"(?:MAG_API|static inline)\b[^;{}]*?\b(mag_\w*[a-z0-9])\s*\(")
+KEYWORD = re.compile(r"^#define ([a-z]\w*)\b", re.M)
+
+
+def words_of(*globs):
+    return {word for g in globs for p in root.glob(g)
+            for word in re.findall(r"\w+", without_comments(p.read_text()))}
+
+
+used_by = {"example": words_of("examples/*.c"), "test": words_of("tests/**/*.[ch]")}
+for path in public:
+    code = without_comments(path.read_text())
+    declared = [(m.group(1), m.start(1)) for m in (KEYWORD if path.name == "async.h" else DECLARED)
+                .finditer(code)]
+    for name, at in declared:
+        for where, words in used_by.items():
+            if name not in words:
+                complain(path, code.count("\n", 0, at) + 1, f"{name} is used by no {where}")
 
 for e in errors:
     print(e)

@@ -18,7 +18,7 @@ static char text[2000];
 /* The current trace as text. */
 static int print(void)
 {
-    FILE *f = fmemopen(text, sizeof text, "w");
+    FILE *f = fmemopen(memset(text, 0, sizeof text), sizeof text, "w");
     int n = mag_trace_print(f);
 
     fclose(f);

@@ -1,0 +1,73 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# readme: every program in README.md compiles as it is printed, and those that can be run, run.
+#
+# usage: run.sh SOURCE_DIR BUILD_DIR        CC names the compiler
+#
+# A program is a block that begins with ```c.  One with a main() is linked and must exit 0
+# within 10 seconds; the others are compiled only.  Files that the README links to must exist,
+# and the line counts of its reading list must be near the truth.
+set -u
+source=${1:?usage: run.sh SOURCE BUILD} build=${2:?usage: run.sh SOURCE BUILD}
+: "${CC:=cc}"
+readme=$source/README.md
+if [ ! -f "$readme" ]; then
+    echo 'skipped: there is no README.md'
+    exit 77
+fi
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+flags="-std=gnu11 -O1 -g -Wall -Wextra -Wshadow -Werror -I$source/include"
+failures=0
+
+fail() {
+    echo "FAIL  $*"
+    failures=$((failures + 1))
+}
+
+# Each block to a file that is named after its line; #line so that errors name the README.
+awk -v dir="$work" '
+    /^```c$/ { file = dir "/line" NR ".c"; print "#line " NR + 1 " \"README.md\"" > file; next }
+    /^```/   { if (file) close(file); file = ""; next }
+    file     { print > file }
+' "$readme"
+
+n=0
+for file in "$work"/line*.c; do
+    [ -e "$file" ] || break
+    n=$((n + 1))
+    name=$(basename "$file" .c)
+    # shellcheck disable=SC2086
+    if ! $CC $flags -c "$file" -o "$work/$name.o"; then
+        fail "$name does not compile"
+        continue
+    fi
+    grep -q '^int main(' "$file" || continue
+    $CC "$work/$name.o" "$build/libmagpie.so" -pthread -Wl,-rpath,"$build" -o "$work/$name" ||
+        { fail "$name does not link"; continue; }
+    (cd "$work" && timeout 10 "./$name" >"$name.out" 2>"$name.err" </dev/null) ||
+        { cat "$work/$name.out" "$work/$name.err"; fail "$name ends with an error"; }
+    # What a program prints stands in the block after it that begins with ```text output.
+    awk -v from="${name#line}" 'NR > from && /^```text output$/ { on = 1; next }
+        NR > from && /^```c$/ { exit } on && /^```$/ { exit } on' "$readme" >"$work/$name.want"
+    [ ! -s "$work/$name.want" ] || diff "$work/$name.want" "$work/$name.out" ||
+        fail "$name prints something else"
+done
+[ $n -gt 0 ] || fail 'README.md has no program'
+
+# Links to files: [text](path), without http and anchors.
+for path in $(grep -oE '\]\([^)#:]+\)' "$readme" | sed 's/^](//; s/)$//'); do
+    [ -e "$source/$path" ] || fail "README.md links to $path, which does not exist"
+done
+
+# The reading list: | `path` | lines | ...  A fifth more or less is no lie yet.
+while read -r path lines; do
+    [ -e "$source/$path" ] || { fail "$path is in the reading list and does not exist"; continue; }
+    real=$(wc -l <"$source/$path")
+    [ $((lines * 5)) -le $((real * 6)) ] && [ $((real * 5)) -le $((lines * 6)) ] ||
+        fail "$path has $real lines, README.md says $lines"
+done < <(sed -nE 's/^\| `([^`]+)` \| ([0-9]+) \|.*/\1 \2/p' "$readme")
+
+[ $failures -eq 0 ] && echo "readme: $n programs, all well" || echo "readme: $failures failed"
+[ $failures -eq 0 ]
