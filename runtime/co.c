@@ -37,11 +37,21 @@ struct mag_task *mag_co_make(const struct mag_co_type *type, enum mag_kind kind,
 
     if (MAG_UNLIKELY(t == NULL))
         return NULL;
-    memset((char *)t + sizeof t->head, 0, sizeof *t - sizeof t->head);
+    /* not msg, fiber and outer: whoever uses them sets them first */
     t->work.run = mag_worker_run_task;
     mag_store_relaxed(&t->work.slot, MAG_SLOT_NONE);
     t->type = type;
     mag_task_set_idle(t, w);
+    t->rc = 0;
+    mag_store_relaxed(&t->is_cancelled, 0);
+    mag_store_relaxed(&t->is_begun, 0);
+    t->is_counted = 0;
+    t->is_leaf = 0;
+    mag_store_relaxed(&t->extra_refs, 0);
+    mag_store_relaxed(&t->is_sent, 0);
+    t->origin_kind = MAG_ORIGIN_MADE;
+    t->scope_cancelled = NULL;
+    t->trace = NULL;
     t->made_at = made_at;
     mag_store_release(&t->head.used, (uint32_t)kind); /* the walks (slab.h) see it whole */
     return t;
@@ -52,15 +62,6 @@ void *mag_co_new(const struct mag_co_type *type, const void *made_at)
     struct mag_task *t = mag_co_make(type, MAG_COROUTINE, made_at);
 
     return t ? mag_task_frame(t) : NULL;
-}
-
-/* One of the awaiters and starters of an object; the first. */
-bool mag_co_begin(struct mag_task *t)
-{
-    if (mag_load_relaxed(&t->head.used) == 0 || mag_load_relaxed(&t->is_begun))
-        return false;
-    mag_store_relaxed(&t->is_begun, 1); /* two threads that start one object race anyway */
-    return true;
 }
 
 static void unbegin(struct mag_task *t)
@@ -237,15 +238,6 @@ int mag_co_collect(struct mag_task *t, int rc, void *result, struct mag_task *he
         hand_trace_on(t, heir);
     mag_worker_release(t);
     return rc;
-}
-
-bool mag_co_fits_here(const struct mag_fiber *f, const struct mag_task *t)
-{
-    if (MAG_UNLIKELY(t->is_leaf || t->type->stack_bytes != 0))
-        return false;
-    if (t->origin_kind == MAG_ORIGIN_INFO && (t->info->stack_bytes || t->info->worker))
-        return false;
-    return mag_fiber_has_room(f);
 }
 
 static int run_here(struct mag_fiber *f, struct mag_task *t, void *result)

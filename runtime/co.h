@@ -10,14 +10,28 @@
 struct mag_task *mag_co_make(const struct mag_co_type *type, enum mag_kind kind,
                              const void *made_at);
 
-/* Claims the right to start it: false if somebody has, or if it was consumed. */
-bool mag_co_begin(struct mag_task *t);
+/* Claims the right to start it: false if somebody has, or if it was consumed.  Plain
+ * load and store: two threads that start one object race anyway. */
+static inline bool mag_co_begin(struct mag_task *t)
+{
+    if (mag_load_relaxed(&t->head.used) == 0 || mag_load_relaxed(&t->is_begun))
+        return false;
+    mag_store_relaxed(&t->is_begun, 1);
+    return true;
+}
 
 /* Hands a task that has begun to the scheduler; w is the calling worker or NULL. */
 void mag_co_schedule(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t);
 
 /* Whether it can run as a call on this stack. */
-bool mag_co_fits_here(const struct mag_fiber *f, const struct mag_task *t);
+static MAG_ALWAYS_INLINE bool mag_co_fits_here(const struct mag_fiber *f, const struct mag_task *t)
+{
+    if (MAG_UNLIKELY(t->is_leaf || t->type->stack_bytes != 0))
+        return false;
+    if (t->origin_kind == MAG_ORIGIN_INFO && (t->info->stack_bytes || t->info->worker))
+        return false;
+    return mag_fiber_has_room(f);
+}
 
 /* The end of every await: copies the result (unless rc < 0, or result is NULL), hands
  * an error's trace on, frees the object; rc. */

@@ -49,7 +49,7 @@
 
 #include <errno.h>
 
-#define MASK ((uint64_t)MAG_DEQUE_SLOTS - 1)
+#define MASK MAG_DEQUE_MASK
 
 enum { STEAL_MAX = 64 }; /* works moved in one steal, under the victim's lock */
 
@@ -116,18 +116,6 @@ bool mag_deque_pushed(struct mag_deque *d)
     /* Full.  The newest goes back to the caller; it was private a moment ago, and a
      * forcing thief may have published it meanwhile: so take it like anybody. */
     return !pop_at(d, bot - 1);
-}
-
-bool mag_deque_push(struct mag_deque *d, struct mag_work *work)
-{
-    uint64_t b = d->hot.bot;
-
-    mag_store_relaxed(&work->slot, b);
-    slot_store(d, b, work);
-    mag_store_release(&d->hot.bot, b + 1);
-    if (MAG_LIKELY(b + 1 < mag_load_relaxed(&d->hot.lim)))
-        return true;
-    return mag_deque_pushed(d);
 }
 
 /*
@@ -238,15 +226,13 @@ static bool take_middle(struct mag_deque *d, struct mag_work *work, uint64_t i)
     return is_mine;
 }
 
-bool mag_deque_take(struct mag_deque *d, struct mag_work *work)
+bool mag_deque_take_far(struct mag_deque *d, struct mag_work *work)
 {
     /* relaxed: a thief may change it, but if slots[i] is the work it is ours to try */
     uint64_t i = mag_load_relaxed(&work->slot);
 
     if (!mag_slot_is_index(i) || i >= d->hot.bot || slot_load(d, i) != work)
         return false;
-    if (i + 1 == d->hot.bot)
-        return pop_at(d, i);
     return take_middle(d, work, i);
 }
 

@@ -27,9 +27,6 @@ struct mag_deque {
 int  mag_deque_init(struct mag_deque *d, bool (*hungry)(struct mag_deque *d));
 void mag_deque_fini(struct mag_deque *d);
 
-/* false when full; then nothing has changed. */
-bool mag_deque_push(struct mag_deque *d, struct mag_work *work);
-
 /* The same for a work that others know already and may be waiting for. */
 bool mag_deque_push_known(struct mag_deque *d, struct mag_work *work);
 
@@ -41,14 +38,14 @@ bool mag_deque_push_known(struct mag_deque *d, struct mag_work *work);
 bool mag_deque_pushed(struct mag_deque *d);
 bool mag_deque_popped(struct mag_deque *d);
 
+/* One that is not the newest; see mag_deque_take. */
+bool mag_deque_take_far(struct mag_deque *d, struct mag_work *work);
+
 /* The newest, or NULL. */
 struct mag_work *mag_deque_pop(struct mag_deque *d);
 
 /* The oldest, or NULL. */
 struct mag_work *mag_deque_pop_oldest(struct mag_deque *d);
-
-/* Takes this one out, wherever it is; false if it is not here (any more). */
-bool mag_deque_take(struct mag_deque *d, struct mag_work *work);
 
 /*
  * Steals half of the public part: the oldest is returned, the others go to the
@@ -75,6 +72,36 @@ static inline bool mag_deque_has_public(const struct mag_deque *d)
 static inline bool mag_deque_is_empty(const struct mag_deque *d)
 {
     return mag_load_relaxed(&d->hot.bot) == mag_load_relaxed(&d->top);
+}
+
+/* ---- the fast paths; <magpie/fork.h> has the same for forks ------------------------- */
+
+#define MAG_DEQUE_MASK ((uint64_t)MAG_DEQUE_SLOTS - 1)
+
+/* false when full; then nothing has changed. */
+static inline bool mag_deque_push(struct mag_deque *d, struct mag_work *work)
+{
+    uint64_t b = d->hot.bot;
+
+    mag_store_relaxed(&work->slot, b); /* relaxed: nobody else knows the work yet */
+    mag_store_relaxed(&d->hot.slots[b & MAG_DEQUE_MASK], work);
+    mag_store_release(&d->hot.bot, b + 1);
+    if (MAG_LIKELY(b + 1 < mag_load_relaxed(&d->hot.lim)))
+        return true;
+    return mag_deque_pushed(d);
+}
+
+/* Takes this one out, wherever it is; false if it is not here (any more). */
+static inline bool mag_deque_take(struct mag_deque *d, struct mag_work *work)
+{
+    uint64_t i = mag_load_relaxed(&work->slot); /* relaxed: as in take_far */
+
+    if (MAG_UNLIKELY(i + 1 != d->hot.bot) ||
+        MAG_UNLIKELY(mag_load_relaxed(&d->hot.slots[i & MAG_DEQUE_MASK]) != work))
+        return mag_deque_take_far(d, work);
+    mag_store_relaxed(&d->hot.bot, i);
+    mag_compiler_barrier(); /* (C): bot, then guard; force supplies the fence */
+    return MAG_LIKELY(i >= mag_load_relaxed(&d->hot.guard)) || mag_deque_popped(d);
 }
 
 /* ---- the slot word of a work: where it is, who waits for it, or that it is done --- */

@@ -47,7 +47,7 @@
 enum {
     IDLE_FIBERS_MAX = 4096,  /* kept per worker, warm; more stacks go back           */
     FORCE_NS = 20 * 1000,    /* a search this long may publish for a silent owner     */
-    WAKE_EVERY_NS = 50 * 1000, /* one worker rings for help so often                  */
+    WAKES_PER_POLL = 20,     /* a worker rings for help so often in MAG_POLL_NS       */
     TINY_NS = 3000,          /* stolen work shorter than this was not worth it        */
     BACKOFF_MAX_NS = 8000,
     MOVE_AFTER = 4,          /* wakes in a row by another worker's tasks, and a fiber moves */
@@ -329,36 +329,18 @@ static void fibers_end(struct mag_worker *w)
 
 /* ---- starting and ending tasks --------------------------------------------------------- */
 
-void mag_worker_release(struct mag_task *t)
+void mag_worker_release_slow(struct mag_task *t)
 {
     struct mag_worker     *w = mag_worker_self();
     struct mag_slab_cache *cache = w ? &w->slab : NULL;
 
     if (mag_load_acquire(&t->extra_refs) != 0 && mag_fetch_sub(&t->extra_refs, 1) != 0)
         return;
-    if (MAG_UNLIKELY(t->trace != NULL))
+    if (t->trace != NULL)
         mag_slab_free(cache, &t->trace->head);
-    if (MAG_UNLIKELY(t->origin_kind == MAG_ORIGIN_INFO))
+    if (t->origin_kind == MAG_ORIGIN_INFO)
         mag_slab_free(cache, &t->info->head);
     mag_slab_free(cache, &t->head);
-}
-
-int mag_worker_call(struct mag_fiber *f, struct mag_task *t)
-{
-    int rc = -ECANCELED;
-
-    t->outer = f->current;
-    t->fiber = f;
-    mag_task_set_home(t, f->home);
-    f->current = t;
-    f->is_unchecked = true;
-    if (MAG_LIKELY(!mag_load_relaxed(&t->is_cancelled)))
-        rc = t->type->body(mag_task_frame(t), mag_task_result(t));
-    f->current = t->outer;
-    mag_task_set_idle(t, f->home);
-    if (MAG_UNLIKELY(f->is_cancelled))
-        f->is_cancelled = mag_task_chain_cancelled(f->current);
-    return rc;
 }
 
 static void look_again(struct mag_rt *rt)
@@ -621,14 +603,14 @@ static bool is_anybody_hungry(struct mag_deque *d)
 {
     struct mag_worker *w = (struct mag_worker *)d;
     struct mag_idle   *idle = &w->rt->idle;
-    mag_time           now;
+    uint64_t           ticks;
 
     if (!mag_idle_is_hungry(idle))
         return false;
     if (mag_load_relaxed(&idle->n_searching) == 0 && mag_deque_has_public(d)) {
-        now = mag_clock_now();
-        if (now - w->woke_at > WAKE_EVERY_NS) {
-            w->woke_at = now;
+        ticks = mag_clock_ticks();
+        if (ticks - w->woke_ticks > w->poll_ticks / WAKES_PER_POLL) {
+            w->woke_ticks = ticks;
             mag_idle_notify(idle);
         }
     }

@@ -13,6 +13,8 @@
 #include "task.h"
 #include "timers.h"
 
+#include <errno.h>
+
 #include <magpie/fork.h>
 
 struct mag_worker {
@@ -37,7 +39,7 @@ struct mag_worker {
     mag_time polled_at;               /* [owner] last look around: time                 */
     uint64_t polled_ticks;            /* [owner] the same in ticks                      */
     uint64_t poll_ticks;              /* [owner] MAG_POLL_NS in ticks, as measured      */
-    mag_time woke_at;                 /* [owner] when it last rang for a sleeper        */
+    uint64_t woke_ticks;              /* [owner] when it last rang for a sleeper        */
     mag_time stole_at;                /* [owner] when it last stole                     */
     mag_time backoff;                 /* [owner] pause before it steals again           */
     struct mag_rt *rt;                /* [const] */
@@ -127,17 +129,44 @@ void mag_worker_push(struct mag_worker *w, struct mag_task *t);
 /* mag_message.deliver of a task: starts it here. */
 void mag_worker_deliver_task(struct mag_message *m, struct mag_worker *w);
 
-/* Runs a task's body on this stack, as part of what runs; its rc. */
-int mag_worker_call(struct mag_fiber *f, struct mag_task *t);
-
 /* Ends a task that this worker (NULL: a foreign thread) has run. */
 void mag_worker_end(struct mag_worker *w, struct mag_task *t, int rc);
 
 /* work.run of every task. */
 void mag_worker_run_task(struct mag_work *work);
 
-/* Frees a task's memory; its last holder. */
-void mag_worker_release(struct mag_task *t);
+/* One holder less; the last one frees. */
+void mag_worker_release_slow(struct mag_task *t);
+
+static inline void mag_worker_release(struct mag_task *t)
+{
+    struct mag_worker *w = mag_worker_self();
+
+    if (MAG_LIKELY(w != NULL && mag_load_acquire(&t->extra_refs) == 0 && t->trace == NULL &&
+                   t->origin_kind != MAG_ORIGIN_INFO))
+        mag_slab_free(&w->slab, &t->head);
+    else
+        mag_worker_release_slow(t);
+}
+
+/* Runs a task's body on this stack, as part of what runs; its rc.  Suspends. */
+static inline int mag_worker_call(struct mag_fiber *f, struct mag_task *t)
+{
+    int rc = -ECANCELED;
+
+    t->outer = f->current;
+    t->fiber = f;
+    mag_task_set_home(t, f->home);
+    f->current = t;
+    f->is_unchecked = true;
+    if (MAG_LIKELY(!mag_load_relaxed(&t->is_cancelled)))
+        rc = t->type->body(mag_task_frame(t), mag_task_result(t));
+    f->current = t->outer;
+    mag_task_set_idle(t, f->home);
+    if (MAG_UNLIKELY(f->is_cancelled))
+        f->is_cancelled = mag_task_chain_cancelled(f->current);
+    return rc;
+}
 
 /* Room for a call in place. */
 static MAG_ALWAYS_INLINE bool mag_fiber_has_room(const struct mag_fiber *f)

@@ -267,7 +267,7 @@ static void small_quiet(void *arg, const char *line)
 }
 
 /* Runs it; `after' disarms the faults before memory and descriptors are counted. */
-static int small_program(unsigned workers, void (*after)(void))
+static inline int small_program(unsigned workers, void (*after)(void))
 {
     struct mag_rt_options options = { .workers = workers, .report = small_quiet };
     struct mag_rt *rt = NULL;

@@ -481,3 +481,86 @@ Test(worker, a_task_without_a_stack_fails_alone)
 {
     RUN_1_AND_4(no_stack, NULL);
 }
+
+/* With no stack to be had at all, what is started goes on: children and parts run on the
+ * stacks that there are, or fail. */
+
+static int sleeps_a_little(void *arg, long *value)
+{
+    *value = num(arg);
+    return mag_sleep(100 * MAG_US);
+}
+
+struct part {
+    struct mag_fork fork;
+    int n;
+};
+
+static void sleep_part(struct mag_fork *fork)
+{
+    mag_sleep(100 * MAG_US);
+    ((struct part *)fork)->n++;
+}
+
+static int goes_on(void)
+{
+    struct mag_gather_options limited = { .limit = 3 };
+    struct part parts[10] = { { .n = 0 } };
+    void *children[20];
+    long results[20];
+
+    for (int how = 0; how < 2; how++) {
+        for (long i = 0; i < 20; i++)
+            SHOULD(children[i] = co(sleeps_a_little, arg_of(i)));
+        int rc = mag_gather(results, sizeof *results, children, 20, how ? &limited : NULL);
+        SHOULD(rc == 0 || rc == -ENOMEM);
+        for (long i = 0; i < 20 && rc == 0; i++)
+            SHOULD(results[i] == i);
+    }
+    for (int i = 0; i < 10; i++)
+        mag_fork(&parts[i].fork, sleep_part);
+    for (int i = 9; i >= 0; i--) {
+        mag_join(&parts[i].fork);
+        SHOULD(parts[i].n == 1);
+    }
+    for (int i = 0; i < 10; i++) {
+        struct co *c = go(sleeps_a_little, NULL);
+        int rc = await_co(c, NULL);
+        SHOULD(rc == 0 || rc == -ENOMEM);
+    }
+    return 0;
+}
+
+static int without_stacks(void *arg, long *value)
+{
+    enum { MANY_STACKS = 3000 };
+    static struct co *tasks[MANY_STACKS];
+    int n = 0, rc;
+
+    (void)arg, (void)value;
+    mag_sys_fail_nth(MAG_SYS_MMAP, 1, ENOMEM, true);
+    do { /* until one gets no stack */
+        SHOULD(tasks[n] = go(forever, NULL));
+        SHOULD(mag_sleep(50 * MAG_US) == 0);
+    } while (!mag_done(tasks[n++]) && n < MANY_STACKS);
+    SHOULD(n < MANY_STACKS);
+    rc = goes_on();
+    mag_sys_fail_none();
+    for (int i = 0; i < n; i++)
+        SHOULD(mag_cancel(tasks[i]) == 0);
+    for (int i = 0; i < n; i++) {
+        int end = await_co(tasks[i], NULL);
+        SHOULD(end == -ECANCELED || end == -ENOMEM);
+    }
+    return rc;
+}
+
+Test(worker, goes_on_without_any_stack)
+{
+    RUN(1, without_stacks, NULL);
+}
+
+Test(worker, goes_on_without_any_stack_on_4)
+{
+    RUN(4, without_stacks, NULL);
+}
