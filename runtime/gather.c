@@ -214,7 +214,8 @@ static void collect(struct gather *g, size_t i, struct mag_task *t, int rc)
 /* A child that ended in a call, on any thread. */
 static void ended_here(struct gather *g, size_t i, struct mag_task *t, int rc)
 {
-    if (mag_worker_self() == g->home) {
+    /* a failure's trace goes to the awaiter's task, so only its own fiber hands it on */
+    if (mag_worker_self() == g->home && (rc >= 0 || mag_fiber_self() == g->fiber)) {
         collect(g, i, t, rc);
     } else {
         t->rc = rc;

@@ -74,6 +74,12 @@ static int through(void *arg, long *value)
     SHOULD(mag_trace(-EPERM, &main_site) == -EPERM);
     SHOULD(print() == 1);
     SHOULD(is_text("EPERM: Operation not permitted\n  at file.c:30 in main\n"));
+    SHOULD(mag_trace(-EPERM, &outer_site) == -EPERM);
+    SHOULD(print() == 2); /* goes on */
+    mag_trace_caught();
+    SHOULD(mag_trace(-EPERM, &outer_site) == -EPERM);
+    SHOULD(print() == 1);
+    SHOULD(is_text("EPERM: Operation not permitted\n  at file.c:20 in outer\n"));
     return 0;
 }
 
