@@ -32,7 +32,7 @@
  * An answer in between (guard restored, or n_exposed changed, which counts each
  * restoration after it was made) calls it off; bot is read before both are checked.
  * A push stores lim and then looks whether anybody is hungry (E); who becomes
- * hungry announces it and then stores lim = 0 (F, worker.c): one of them sees the other.
+ * hungry announces it and then stores lim = 0 (F, loop.c): one of them sees the other.
  *
  * Rejected: Chase-Lev with a fence (15 ns a pair instead of 4); a compare-and-swap
  * on top without a lock (the slot must be read before, which is prone to ABA once
@@ -97,7 +97,7 @@ static void expose(struct mag_deque *d)
     mag_store_release(&d->n_exposed, d->n_exposed + 1); /* after guard: see force */
     /* acquire: slots below top may be overwritten, so the thieves have read them */
     mag_store_relaxed(&d->hot.lim, mag_load_acquire(&d->top) + MAG_DEQUE_SLOTS - 1);
-    mag_fence_seq(); /* (E) pairs with worker.c (F) */
+    mag_fence_seq(); /* (E) pairs with loop.c (F) */
     if (d->hungry(d))
         mag_store_relaxed(&d->hot.lim, 0);
 }

@@ -33,6 +33,10 @@
  * of spawns wakes one worker, not all (waking costs the waker 15 us or more); when
  * that one has found something and was the last searcher, it wakes the next.
  *
+ * A worker that sees public work in its last look, but was a searcher until just now,
+ * may have kept its producer from ringing; so it becomes a searcher again before it runs
+ * anything, even something of its own, and then wakes the next.
+ *
  * Invariants
  *   1. Under the lock, n_parked counts the sleepers with is_parked set.
  *   2. If public work exists, some worker is awake or has been woken.
@@ -130,6 +134,14 @@ void mag_idle_search_end(struct mag_idle *idle, struct mag_sleeper *s, bool has_
     s->is_searching = false;
     if (mag_fetch_sub_seq(&idle->n_searching, 1) == 1 && has_found)
         mag_idle_notify(idle);
+}
+
+void mag_idle_search_again(struct mag_idle *idle, struct mag_sleeper *s)
+{
+    if (s->is_searching)
+        return;
+    mag_fetch_add_seq(&idle->n_searching, 1);
+    s->is_searching = true;
 }
 
 void mag_idle_park(struct mag_idle *idle, struct mag_sleeper *s)

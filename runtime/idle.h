@@ -46,6 +46,12 @@ bool mag_idle_search_begin(struct mag_idle *idle, struct mag_sleeper *s);
 /* The search is over; the last searcher that found something wakes another. */
 void mag_idle_search_end(struct mag_idle *idle, struct mag_sleeper *s, bool has_found);
 
+/*
+ * The caller, about to sleep, has seen public work: it searches (again), whatever the
+ * bound, so that whoever runs it, or something else first, wakes another.
+ */
+void mag_idle_search_again(struct mag_idle *idle, struct mag_sleeper *s);
+
 /* Parked from now on; the caller then looks everywhere once more. */
 void mag_idle_park(struct mag_idle *idle, struct mag_sleeper *s);
 /* No longer parked.  If a waker was first, it has made the caller a searcher. */

@@ -23,6 +23,8 @@
 #include "check.h"
 #include "co.h"
 #include "cpus.h"
+#include "fiber.h"
+#include "loop.h"
 #include "mem.h"
 #include "ring.h"
 #include "symbol.h"
@@ -132,7 +134,7 @@ static int check_options(const struct mag_rt_options *o)
 static void memory_free(struct mag_rt *rt, unsigned n_init)
 {
     for (unsigned i = 0; i < n_init; i++)
-        mag_worker_fini(&rt->workers[i]);
+        mag_loop_fini(&rt->workers[i]);
     mag_mem_free(rt->idle.sleepers);
     mag_mem_free(rt->workers);
     mag_mem_free(rt);
@@ -155,7 +157,7 @@ static int memory_new(struct mag_rt **out, unsigned n)
     mag_idle_init(&rt->idle, sleepers, n);
     if (rt->workers && sleepers) {
         memset(rt->workers, 0, bytes);
-        while (i < n && mag_worker_init(&rt->workers[i], rt, i) == 0)
+        while (i < n && mag_loop_init(&rt->workers[i], rt, i) == 0)
             i++;
     }
     if (i == n) {
@@ -198,7 +200,7 @@ static int start_workers(struct mag_rt *rt)
 
     for (; n < rt->n_workers && rc == 0; n += rc == 0) {
         snprintf(name, sizeof name, "mag-%u", (unsigned short)n);
-        rc = mag_sys_thread_start(&rt->workers[n].thread, mag_worker_main, &rt->workers[n], name);
+        rc = mag_sys_thread_start(&rt->workers[n].thread, mag_loop_main, &rt->workers[n], name);
     }
     if (rc < 0)
         fail(rc, "cannot start worker thread %u of %u: %s", n + 1, rt->n_workers,
@@ -220,7 +222,7 @@ static int prepare(const struct mag_rt_options *o, unsigned *n_workers)
     if (rc == 0 && (rc = mag_context_check()) < 0)
         fail(rc, "this process runs with shadow stacks, which this build of magpie cannot "
                  "switch: build it with -DMAGPIE_CONTEXT=ucontext");
-    if (rc == 0 && (rc = mag_stack_watch(mag_worker_describe)) < 0)
+    if (rc == 0 && (rc = mag_stack_watch(mag_fiber_describe)) < 0)
         fail(rc, "cannot install the stack overflow handler: %s", mag_err_text(rc));
     return rc;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * worker.c - the loop of a worker, and the one way to suspend
+ * worker.c - what a worker runs next, and the one way to suspend
  *
  * How a task travels:
  *
@@ -11,8 +11,8 @@
  *
  * A fiber that suspends switches straight to the next runnable one (pick).  Only
  * with none, or when the budget is used up, it switches to the loop, which runs on
- * the thread's own stack, looks around (ring, inbox, timers), searches for work
- * elsewhere, and sleeps.  A fiber whose work has ended runs the next work itself,
+ * the thread's own stack (loop.c), looks around, searches for work elsewhere, and
+ * sleeps.  A fiber whose work has ended runs the next work itself,
  * without a switch.
  *
  * What runs next (pick).  `next', the fiber that a task has just made ready: message
@@ -25,8 +25,7 @@
  *   1. A fiber is in one place: running, in `ready' or `next' of its home, on its way
  *      there as a message, idle, or suspended (found only by who will make it ready).
  *   2. Only the home's thread touches a fiber's link, wait, current and flags.
- *   3. look_around runs on the loop's stack after 61 picks, or 8 that took more than a
- *      millisecond.
+ *   3. The loop looks around after 61 picks, or 8 that took more than a millisecond.
  *   4. Nothing read through mag_worker_self() is used after a switch.
  *
  * Ordering: (G) in mag_worker_check_chain pairs with (H) in mag_cancel_task (cancel.c).
@@ -39,20 +38,15 @@
 
 #include "check.h"
 #include "clock.h"
-#include "ring.h"
+#include "fiber.h"
 #include "sys.h"
 
 #include <errno.h>
 
 enum {
     IDLE_FIBERS_MAX = 4096,  /* kept per worker, warm; more stacks go back           */
-    FORCE_NS = 20 * 1000,    /* a search this long may publish for a silent owner     */
-    WAKES_PER_POLL = 20,     /* a worker rings for help so often in MAG_POLL_NS       */
-    TINY_NS = 3000,          /* stolen work shorter than this was not worth it        */
-    BACKOFF_MAX_NS = 8000,
     MOVE_AFTER = 4,          /* wakes in a row by another worker's tasks, and a fiber moves */
     GIVE_MIN = 2,            /* fewer ready fibers are not worth giving away          */
-    WATCH_NS = 10 * 1000 * 1000, /* a sleeper looks after busy workers so often       */
 };
 
 __thread struct mag_hot *mag_tls_hot;
@@ -149,6 +143,22 @@ MAG_SUSPENDS int mag_worker_yield(void)
     return 0;
 }
 
+/* The loop's switch: it comes back when nothing is runnable, or it is time to look. */
+MAG_SUSPENDS void mag_worker_run(struct mag_worker *w, struct mag_fiber *f)
+{
+    switch_to(w, &w->context, f);
+}
+
+struct mag_fiber *mag_worker_pick(struct mag_worker *w)
+{
+    return pick(w);
+}
+
+bool mag_worker_has_work(const struct mag_worker *w)
+{
+    return w->next || !mag_fifo_empty(&w->ready) || has_unstarted(w);
+}
+
 bool mag_worker_check_chain(struct mag_fiber *f)
 {
     if (f->is_unchecked) {
@@ -203,11 +213,7 @@ static void run_work(struct mag_fiber *f, struct mag_work *work)
 static void fiber_free(void *arg)
 {
     struct mag_fiber *f = arg;
-    struct mag_rt    *rt = f->home->rt;
-    struct mag_stack  stack = f->stack;
-
-    mag_context_destroy(&f->context);
-    mag_stack_put(&rt->stacks, &stack);
+    mag_fiber_destroy(f, &f->home->rt->stacks);
 }
 
 /* After a work: what this fiber does next.  It returns when a work is assigned, which
@@ -251,44 +257,15 @@ MAG_SUSPENDS static void fiber_main(void *arg)
     mag_context_leave(&f->context, &mag_worker_self()->context);
 }
 
-/* The control block lies at the top of the stack, in one page with the first frames. */
-static struct mag_fiber *fiber_at(const struct mag_stack *stack)
-{
-    uintptr_t top = (uintptr_t)stack->lo + stack->bytes - sizeof(struct mag_fiber);
-
-    return (struct mag_fiber *)(top & ~(uintptr_t)(MAG_CACHE_BYTES - 1));
-}
-
-void mag_worker_describe(const struct mag_stack *stack, char *buf, size_t n)
-{
-    const struct mag_task *t = fiber_at(stack)->current;
-    const struct mag_task *root = t;
-
-    while (root && root->outer)
-        root = root->outer;
-    if (t == NULL)
-        mag_check_text(buf, n, "a part of a task (mag_fork)");
-    else if (mag_task_site(root))
-        mag_check_text(buf, n, "task '%s' (function '%s', spawned at %s:%d)",
-                       mag_task_name(root), t->type->name, mag_task_site(root)->file,
-                       mag_task_site(root)->line);
-    else
-        mag_check_text(buf, n, "task '%s' (function '%s')", mag_task_name(root), t->type->name);
-}
-
 static struct mag_fiber *fiber_new(struct mag_worker *w, size_t bytes)
 {
-    struct mag_stack  stack;
-    struct mag_fiber *f;
+    struct mag_fiber *f = mag_fiber_new(&w->rt->stacks, bytes, fiber_main);
 
-    if (mag_stack_get(&w->rt->stacks, bytes, &stack) < 0)
+    if (f == NULL)
         return NULL;
-    f = fiber_at(&stack);
-    *f = (struct mag_fiber){ .stack = stack, .floor = stack.lo + MAG_STACK_RESERVE };
     f->waiter.notify = fiber_ready_notify;
     f->msg.deliver = fiber_deliver;
     mag_store_relaxed(&f->home, w);
-    mag_context_make(&f->context, stack.lo, (size_t)((char *)f - stack.lo), fiber_main, f);
     return f;
 }
 
@@ -309,14 +286,21 @@ static struct mag_fiber *fiber_get(struct mag_worker *w, size_t bytes)
     return f;
 }
 
+int mag_worker_reserve(struct mag_worker *w)
+{
+    w->reserve = fiber_new(w, w->rt->stack_bytes);
+    return w->reserve ? 0 : -ENOMEM;
+}
+
 /* Each idle fiber runs once more, to its end: the sanitizers want to see it leave. */
-static void fibers_end(struct mag_worker *w)
+MAG_SUSPENDS void mag_worker_end_fibers(struct mag_worker *w)
 {
     struct mag_fiber *f;
 
     if (w->reserve) {
         w->reserve->next_idle = w->idle_fibers;
         w->idle_fibers = w->reserve;
+        w->reserve = NULL;
     }
     while ((f = w->idle_fibers) != NULL) {
         w->idle_fibers = f->next_idle;
@@ -343,7 +327,8 @@ void mag_worker_release_slow(struct mag_task *t)
     mag_slab_free(cache, &t->head);
 }
 
-static void look_again(struct mag_rt *rt)
+/* Whoever waits for the runtime to drain looks again. */
+void mag_worker_progress(struct mag_rt *rt)
 {
     mag_fetch_add(&rt->progress, 1);
     mag_sys_futex_wake(&rt->progress, 1);
@@ -357,7 +342,7 @@ void mag_worker_end(struct mag_worker *w, struct mag_task *t, int rc)
         mag_worker_release(t);
     mag_store_release(&w->n_ended, w->n_ended + 1);
     if (MAG_UNLIKELY(mag_load_relaxed(&rt->is_draining)))
-        look_again(rt);
+        mag_worker_progress(rt);
 }
 
 void mag_worker_run_task(struct mag_work *work)
@@ -394,7 +379,7 @@ static size_t stack_bytes_of(const struct mag_task *t)
  * there is no memory for a stack: then a task ends with -ENOMEM, and a part of one,
  * which cannot fail, gets the reserve, or goes back to be tried again.
  */
-static struct mag_fiber *start(struct mag_worker *w, struct mag_work *work)
+struct mag_fiber *mag_worker_start(struct mag_worker *w, struct mag_work *work)
 {
     struct mag_task  *t = work->run == mag_worker_run_task ? mag_task_of_work(work) : NULL;
     struct mag_fiber *f;
@@ -468,7 +453,7 @@ static void take_injected(struct mag_worker *w)
     struct mag_fifo_node *node;
     struct mag_message   *m;
 
-    if (mag_load_relaxed(&rt->n_injected) == 0) /* a hint; may_sleep looks closer */
+    if (mag_load_relaxed(&rt->n_injected) == 0) /* a hint; the last look before sleep is closer */
         return;
     mag_spin_lock(&rt->inject_lock);
     node = mag_fifo_pop_front(&rt->inject);
@@ -506,7 +491,7 @@ static bool may_move(struct mag_worker *w, struct mag_fiber *f)
 }
 
 /* More is ready here than this worker can run soon, and others have nothing. */
-static void give_away(struct mag_worker *w)
+void mag_worker_give_away(struct mag_worker *w)
 {
     size_t n = w->ready.count / 2;
 
@@ -595,312 +580,6 @@ MAG_NOINLINE static struct mag_fiber *start_new(struct mag_worker *w)
     w->owes_oldest = false;
     if (work == NULL)
         work = oldest(w);
-    return work ? start(w, work) : NULL;
+    return work ? mag_worker_start(w, work) : NULL;
 }
 
-/* The deque's upward call: something is public.  Rings for help, not too often. */
-static bool is_anybody_hungry(struct mag_deque *d)
-{
-    struct mag_worker *w = (struct mag_worker *)d;
-    struct mag_idle   *idle = &w->rt->idle;
-    uint64_t           ticks;
-
-    if (!mag_idle_is_hungry(idle))
-        return false;
-    if (mag_load_relaxed(&idle->n_searching) == 0 && mag_deque_has_public(d)) {
-        ticks = mag_clock_ticks();
-        if (ticks - w->woke_ticks > w->poll_ticks / WAKES_PER_POLL) {
-            w->woke_ticks = ticks;
-            mag_idle_notify(idle);
-        }
-    }
-    return true;
-}
-
-/* ---- the loop ---------------------------------------------------------------------------- */
-
-static void deliver_all(struct mag_inbox *inbox, struct mag_worker *w)
-{
-    struct mag_inbox_node *node, *next;
-
-    if (mag_inbox_empty(inbox))
-        return;
-    for (node = mag_inbox_take(inbox); node; node = next) {
-        struct mag_message *m = mag_container_of(node, struct mag_message, inbox);
-        next = node->next;
-        m->deliver(m, w);
-    }
-}
-
-/* Keeps the length of MAG_POLL_NS in ticks, from intervals long enough to measure. */
-static void measure_ticks(struct mag_worker *w, mag_time now)
-{
-    uint64_t ticks = mag_clock_ticks();
-
-    if (now - w->polled_at > MAG_POLL_NS / 64)
-        w->poll_ticks = (uint64_t)((double)(ticks - w->polled_ticks) * MAG_POLL_NS /
-                                   (double)(now - w->polled_at));
-    w->polled_at = now;
-    w->polled_ticks = ticks;
-}
-
-/* Looks at everything that may have come from outside.  On the loop's stack. */
-static void look_around(struct mag_worker *w)
-{
-    mag_time now = mag_clock_now();
-
-    measure_ticks(w, now);
-    w->budget = MAG_POLL_RUNS;
-    w->owes_oldest = true;
-    if (w->next) { /* its turn comes, after those who have waited longer */
-        mag_fifo_push_back(&w->ready, &w->next->link);
-        w->next = NULL;
-    }
-    if (mag_ring_pending(w->ring)) {
-        MAG_CHECK(mag_ring_flush(w->ring) == 0);
-        mag_ring_reap(w->ring);
-    }
-    deliver_all(&w->inbox, w);
-    if (mag_timers_next(&w->timers) <= now)
-        mag_timers_expire(&w->timers, now);
-    give_away(w);
-}
-
-
-static struct mag_worker *victim(struct mag_worker *w, unsigned i)
-{
-    return &w->rt->workers[i % w->rt->n_workers];
-}
-
-static struct mag_work *steal(struct mag_worker *w)
-{
-    unsigned         first = mag_rand_below(&w->rand, w->rt->n_workers);
-    struct mag_work *work = NULL;
-
-    for (unsigned i = 0; i < w->rt->n_workers && !work; i++) {
-        struct mag_worker *v = victim(w, first + i);
-        if (v != w)
-            work = mag_deque_steal(&w->deque, &v->deque);
-    }
-    return work;
-}
-
-/* Owners who compute and do not answer: publishes for one of them. */
-static void force(struct mag_worker *w)
-{
-    for (unsigned i = 0; i < w->rt->n_workers; i++) {
-        struct mag_deque *d = &victim(w, i)->deque;
-        if (d != &w->deque && !mag_deque_has_public(d) && !mag_deque_is_empty(d) &&
-            mag_deque_force(d))
-            return;
-    }
-}
-
-/* Whoever pushes next will see that we are hungry. */
-static void ask_all(struct mag_worker *w)
-{
-    mag_fence_seq(); /* (F) pairs with deque.c (E) */
-    for (unsigned i = 0; i < w->rt->n_workers; i++)
-        if (victim(w, i) != w)
-            mag_store_relaxed(&victim(w, i)->deque.hot.lim, 0);
-}
-
-static bool has_something(struct mag_worker *w)
-{
-    return w->next || !mag_fifo_empty(&w->ready) || has_unstarted(w);
-}
-
-/* Short stolen works are not worth a steal: each makes the thief wait a little longer. */
-static void back_off(struct mag_worker *w, mag_time now)
-{
-    mag_time until;
-
-    if (now - w->stole_at > TINY_NS)
-        w->backoff = 0;
-    else
-        w->backoff = w->backoff ? 2 * w->backoff : TINY_NS / 6;
-    if (w->backoff > BACKOFF_MAX_NS)
-        w->backoff = BACKOFF_MAX_NS;
-    for (until = now + w->backoff; now < until && mag_inbox_empty(&w->inbox);
-         now = mag_clock_now())
-        mag_cpu_relax();
-}
-
-/* Spins for work; the ring, which is this worker's alone, included. */
-static struct mag_work *search(struct mag_worker *w)
-{
-    mag_time         begun = mag_clock_now(), now = begun;
-    struct mag_work *work = NULL;
-
-    ask_all(w);
-    back_off(w, now);
-    while (work == NULL && now - begun < MAG_SPIN_NS) {
-        if (mag_load_relaxed(&w->rt->is_stopping))
-            break;
-        look_around(w);
-        if (has_something(w))
-            break;
-        work = steal(w);
-        if (work == NULL && now - begun > FORCE_NS)
-            force(w);
-        for (int i = 0; i < 8 && work == NULL; i++)
-            mag_cpu_relax();
-        now = mag_clock_now();
-    }
-    if (work)
-        w->stole_at = mag_clock_now();
-    return work;
-}
-
-/* The last look, after it was announced that we sleep: step 3 of idle.c. */
-static bool may_sleep(struct mag_worker *w)
-{
-    if (mag_load_seq(&w->rt->is_stopping) || !mag_inbox_empty_seq(&w->inbox) ||
-        mag_load_seq(&w->rt->n_injected) != 0 || mag_ring_pending(w->ring))
-        return false;
-    for (unsigned i = 0; i < w->rt->n_workers; i++)
-        if (mag_deque_has_public(&victim(w, i)->deque))
-            return false;
-    return true;
-}
-
-/*
- * While some workers are busy one of the sleepers wakes now and then, to publish for
- * owners who compute without end.
- */
-static void park(struct mag_worker *w)
-{
-    struct mag_idle    *idle = &w->rt->idle;
-    struct mag_sleeper *s = &idle->sleepers[w->id];
-    mag_time            deadline = mag_timers_next(&w->timers);
-    uint32_t            watch = 0;
-    bool                is_watch;
-
-    mag_idle_park(idle, s);
-    ask_all(w);
-    if (mag_load_relaxed(&w->rt->is_draining))
-        look_again(w->rt);
-    is_watch = mag_load_relaxed(&idle->n_parked) < idle->n && mag_cas(&idle->has_watch, &watch, 1);
-    if (is_watch && deadline > w->polled_at + WATCH_NS)
-        deadline = w->polled_at + WATCH_NS;
-    if (may_sleep(w))
-        MAG_CHECK(mag_ring_sleep(w->ring, deadline) == 0);
-    if (is_watch)
-        mag_store_relaxed(&idle->has_watch, 0);
-    mag_idle_unpark(idle, s);
-}
-
-static struct mag_fiber *idle(struct mag_worker *w)
-{
-    struct mag_idle    *i = &w->rt->idle;
-    struct mag_sleeper *s = &i->sleepers[w->id];
-    struct mag_work    *work = NULL;
-    bool                has_found;
-
-    if (mag_idle_search_begin(i, s)) {
-        work = search(w);
-        has_found = work != NULL || has_something(w);
-        mag_idle_search_end(i, s, has_found);
-        if (has_found)
-            return work ? start(w, work) : NULL;
-    }
-    park(w);
-    look_around(w);
-    return NULL;
-}
-
-MAG_SUSPENDS static void loop(struct mag_worker *w)
-{
-    while (!mag_load_relaxed(&w->rt->is_stopping)) {
-        struct mag_fiber *f;
-
-        if (w->budget <= 0)
-            look_around(w);
-        f = pick(w);
-        if (f == NULL && !has_something(w)) {
-            look_around(w);
-            if (!has_something(w))
-                f = idle(w);
-        }
-        if (f) {
-            /* one that was woken to search has found something, by whatever way */
-            mag_idle_search_end(&w->rt->idle, &w->rt->idle.sleepers[w->id], true);
-            switch_to(w, &w->context, f);
-        }
-    }
-}
-
-/* ---- life ---------------------------------------------------------------------------------- */
-
-int mag_worker_init(struct mag_worker *w, struct mag_rt *rt, unsigned id)
-{
-    int rc = mag_deque_init(&w->deque, is_anybody_hungry);
-
-    if (rc < 0)
-        return rc;
-    w->rt = rt;
-    w->id = id;
-    mag_fifo_init(&w->ready);
-    mag_fifo_init(&w->local);
-    mag_timers_init(&w->timers);
-    mag_inbox_init(&w->inbox);
-    mag_rand_init(&w->rand, mag_rand_seed());
-    return 0;
-}
-
-void mag_worker_fini(struct mag_worker *w)
-{
-    mag_timers_fini(&w->timers);
-    mag_deque_fini(&w->deque);
-}
-
-/* Waits until everybody who could ring for us is past doing so. */
-static void leave_together(struct mag_rt *rt)
-{
-    uint32_t all = rt->n_workers + 1, n = mag_fetch_add(&rt->n_left, 1) + 1;
-
-    if (n == all)
-        mag_sys_futex_wake(&rt->n_left, (int)all);
-    while ((n = mag_load_acquire(&rt->n_left)) < all)
-        mag_sys_futex_wait(&rt->n_left, n, MAG_NEVER);
-}
-
-static void started(struct mag_worker *w, int rc)
-{
-    w->start_rc = rc;
-    mag_fetch_add(&w->rt->n_started, 1);
-    mag_sys_futex_wake(&w->rt->n_started, 1);
-}
-
-void *mag_worker_main(void *worker)
-{
-    struct mag_worker   *w = worker;
-    struct mag_stack_alt alt;
-    int                  rc = mag_stack_altstack_init(&alt);
-
-    if (rc == 0 && (w->reserve = fiber_new(w, w->rt->stack_bytes)) == NULL)
-        rc = -ENOMEM;
-    if (rc == 0)
-        rc = mag_ring_open(&w->ring, NULL);
-    if (rc == 0) {
-        w->rt->idle.sleepers[w->id].ring = w->ring;
-        mag_context_thread(&w->context);
-        mag_slab_open(&w->slab);
-        mag_tls_hot = &w->deque.hot;
-        started(w, 0);
-        loop(w);
-        leave_together(w->rt);
-        fibers_end(w);
-        mag_tls_hot = NULL;
-        mag_slab_close(&w->slab);
-        mag_ring_close(w->ring);
-        mag_context_destroy(&w->context);
-    } else {
-        if (w->reserve)
-            fiber_free(w->reserve); /* it has never run */
-        started(w, rc);
-        leave_together(w->rt);
-    }
-    mag_stack_altstack_fini(&alt);
-    return NULL;
-}

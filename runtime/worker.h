@@ -4,8 +4,9 @@
 /*
  * worker.h - one worker: a thread, a ring, a deque, and the fibers whose home it is
  *
- * worker.c has the loop and the one way to suspend; this file says what others may
- * do with a worker.  struct mag_rt is here because workers share it; rt.c makes it.
+ * worker.c has what runs next and the one way to suspend, loop.c the thread; this file says
+ * what others may do with a worker.  struct mag_rt is here because workers share it; rt.c
+ * makes it.
  */
 #include "idle.h"
 #include "offload.h"
@@ -174,14 +175,27 @@ static MAG_ALWAYS_INLINE bool mag_fiber_has_room(const struct mag_fiber *f)
     return (char *)__builtin_frame_address(0) > f->floor;
 }
 
-/* Names the task that runs on a stack, for the report of its overflow.  Async-signal-safe. */
-void mag_worker_describe(const struct mag_stack *stack, char *buf, size_t n);
+/* ---- for the loop (loop.c) ------------------------------------------------------------- */
 
-/* ---- life (rt.c) ------------------------------------------------------------------------ */
+/* The fiber to run now; NULL: none, or it is time to look around. */
+struct mag_fiber *mag_worker_pick(struct mag_worker *w);
 
-int  mag_worker_init(struct mag_worker *w, struct mag_rt *rt, unsigned id);
-void mag_worker_fini(struct mag_worker *w);
-/* The body of the worker's thread. */
-void *mag_worker_main(void *worker);
+/* Runs it, and what is ready after it.  Returns to the loop's own stack. */
+void mag_worker_run(struct mag_worker *w, struct mag_fiber *f);
+
+/* Puts a work on a fiber; NULL if it needs none, or there is no memory for one. */
+struct mag_fiber *mag_worker_start(struct mag_worker *w, struct mag_work *work);
+
+bool mag_worker_has_work(const struct mag_worker *w);
+
+/* Gives ready fibers to hungry workers, if there are many. */
+void mag_worker_give_away(struct mag_worker *w);
+
+/* Wakes who waits for the runtime to drain. */
+void mag_worker_progress(struct mag_rt *rt);
+
+/* Makes the reserve fiber; -ENOMEM.  Frees it and all idle ones. */
+int  mag_worker_reserve(struct mag_worker *w);
+void mag_worker_end_fibers(struct mag_worker *w);
 
 #endif

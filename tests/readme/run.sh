@@ -79,5 +79,10 @@ while read -r path lines; do
         fail "$path has $real lines, README.md says $lines; run tests/readme/run.sh --update"
 done < <(sed -nE 's/^\| `([^`]+)` \| ([0-9]+) \|.*/\1 \2/p' "$readme")
 
+for file in "$source"/runtime/*.c "$source"/io/*.c; do
+    path=${file#"$source"/}
+    grep -q "^| \`$path\` |" "$readme" || fail "$path is not in the reading list of README.md"
+done
+
 [ $failures -eq 0 ] && echo "readme: $n programs, all well" || echo "readme: $failures failed"
 [ $failures -eq 0 ]

@@ -13,6 +13,7 @@
  * it up even if other programs keep them waiting.
  */
 #include "stress.h"
+#include "worker.h"
 
 enum {
     ROUNDS = STRESS_SCALE(1000, 150),
@@ -28,6 +29,27 @@ static mag_time slowest;
 static const char *way_name = "";
 static unsigned n_late;
 
+/* Who sleeps, and what lies where: read without any lock. */
+static void print_workers(const struct mag_rt *rt)
+{
+    const struct mag_idle *idle = &rt->idle;
+
+    fprintf(stderr, "  %s: %u of %u run; searching %u, parked %u, watch %u, injected %u\n", way_name,
+            n_running, n_wanted, idle->n_searching, idle->n_parked, idle->has_watch,
+            (unsigned)rt->n_injected);
+    for (unsigned i = 0; i < rt->n_workers; i++) {
+        const struct mag_worker *w = &rt->workers[i];
+        fprintf(stderr, "  worker %u: %s%s%s, deque %llu %llu %llu, lim %llu, guard %llx, "
+                        "local %zu, ready %zu, inbox %d\n", i + 1,
+                idle->sleepers[i].is_parked ? "parked" : "awake",
+                idle->sleepers[i].is_searching ? ", searching" : "",
+                w->fiber ? ", runs a fiber" : "", (unsigned long long)w->deque.top,
+                (unsigned long long)w->deque.split, (unsigned long long)w->deque.hot.bot,
+                (unsigned long long)w->deque.hot.lim, (unsigned long long)w->deque.hot.guard,
+                w->local.count, w->ready.count, w->inbox.head != NULL);
+    }
+}
+
 /* Until all are there, or time is up. */
 static void wait_for_all(void)
 {
@@ -35,7 +57,8 @@ static void wait_for_all(void)
 
     while (mag_load_acquire(&n_running) < n_wanted)
         if (stress_cpu_time() > end) {
-            mag_fetch_add(&n_gave_up, 1);
+            if (mag_fetch_add(&n_gave_up, 1) == 0 && n_running < n_wanted)
+                print_workers(mag_rt_self());
             break;
         }
 }

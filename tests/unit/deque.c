@@ -209,7 +209,7 @@ Test(deque, a_thief_gets_half)
     cr_assert_eq(w, &works[0]);
     while ((w = mag_deque_pop(&other)) != NULL) {
         n++;
-        cr_assert_eq(index_of(w), 11 - n, "1 to 10 moved");
+        cr_assert_eq((int)index_of(w), 11 - n, "1 to 10 moved");
     }
     cr_assert_eq(n, 10);
     for (int i = 20; i > 10; i--)
@@ -308,7 +308,7 @@ Test(deque, a_hungry_one_is_answered_by_every_push)
     for (int i = 0; i < 10; i++) {
         push(i, i + 1);
         cr_assert(mag_deque_has_public(&own), "%d", i);
-        cr_assert_eq(n_asked, i + 1);
+        cr_assert_eq((int)n_asked, i + 1);
         cr_assert_eq(steal(), &works[i]);
     }
     is_hungry = false;

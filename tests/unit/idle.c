@@ -48,7 +48,7 @@ static int n_parked(void)
 
     for (int i = 0; i < N; i++)
         n += sleepers[i].is_parked != 0;
-    cr_assert_eq(idle.n_parked, n, "inv1");
+    cr_assert_eq((int)idle.n_parked, n, "inv1");
     return n;
 }
 

@@ -7,7 +7,6 @@
 #include "worker.h"
 
 #include <criterion/criterion.h>
-#include <pthread.h>
 #include <unistd.h>
 
 TestSuite(worker, .timeout = 30);
@@ -244,14 +243,15 @@ Test(worker, tasks_of_a_busy_worker_are_taken)
 
 /* ---- identity ----------------------------------------------------------------------------- */
 
+/* gettid, because compilers believe that pthread_self never changes. */
 static int stays(void *arg, long *value)
 {
-    pthread_t me = pthread_self();
+    int me = mag_sys_gettid();
 
     (void)arg, (void)value;
     for (int i = 0; i < 1000; i++) {
         SHOULD((i % 10 ? mag_yield() : mag_sleep(10 * MAG_US)) == 0);
-        SHOULD(pthread_equal(me, pthread_self()));
+        SHOULD(mag_sys_gettid() == me);
     }
     return 0;
 }
@@ -276,17 +276,106 @@ Test(worker, a_pinned_task_keeps_its_thread)
     RUN_1_AND_4(pinned, NULL);
 }
 
+/* Many of them ready on one worker, while the others have nothing: nobody may help. */
+static int stays_and_computes(void *arg, long *value)
+{
+    int me = mag_sys_gettid();
+
+    (void)arg, (void)value;
+    for (int i = 0; i < 50; i++) {
+        for (mag_time until = mag_now() + 10 * MAG_US; mag_now() < until;)
+            ;
+        SHOULD(mag_yield() == 0);
+        SHOULD(mag_sys_gettid() == me);
+    }
+    return 0;
+}
+
+static int pinned_crowd(void *arg, long *value)
+{
+    struct mag_spawn_options options = { .pin = true, .worker = 1 };
+    struct co *tasks[100];
+
+    (void)arg, (void)value;
+    for (int i = 0; i < 100; i++) {
+        SHOULD(tasks[i] = co(stays_and_computes, NULL));
+        SHOULD(mag_start(tasks[i], &options) == 0);
+    }
+    for (int i = 0; i < 100; i++)
+        SHOULD(await_co(tasks[i], NULL) == 0);
+    return 0;
+}
+
+Test(worker, a_crowd_of_pinned_tasks_stays)
+{
+    RUN(4, pinned_crowd, NULL);
+}
+
+/* Woken again and again by a task of another worker. */
+static mag_atomic(void *) ball;
+static mag_atomic(uint32_t) n_balls;
+
+static int catches(void *arg, long *value)
+{
+    int me = mag_sys_gettid();
+
+    (void)arg, (void)value;
+    for (long i = 0; i < 500; i++) {
+        void *f = future();
+        long v = -1;
+        SHOULD(f);
+        mag_store_release(&ball, f);
+        SHOULD(mag_await(f, &v, sizeof v) == 0 && v == i);
+        SHOULD(mag_sys_gettid() == me);
+        mag_fetch_add(&n_balls, 1);
+    }
+    return 0;
+}
+
+static int throws(void *arg, long *value)
+{
+    (void)arg, (void)value;
+    for (long i = 0; i < 500; i++) {
+        void *f;
+        while ((f = mag_xchg(&ball, NULL)) == NULL)
+            SHOULD(mag_yield() == 0);
+        SHOULD(mag_sleep(i % 10 ? 0 : 50 * MAG_US) == 0);
+        SHOULD(set(f, i) == 0);
+        while (mag_load_acquire(&n_balls) <= (uint32_t)i)
+            SHOULD(mag_yield() == 0);
+    }
+    return 0;
+}
+
+static int pinned_catcher(void *arg, long *value)
+{
+    struct mag_spawn_options one = { .pin = true, .worker = 1 }, two = { .pin = true, .worker = 2 };
+    struct co *catcher = co(catches, NULL), *thrower = co(throws, NULL);
+
+    (void)arg, (void)value;
+    n_balls = 0;
+    SHOULD(mag_start(catcher, &one) == 0 && mag_start(thrower, &two) == 0);
+    SHOULD(await_co(thrower, NULL) == 0);
+    return await_co(catcher, NULL);
+}
+
+Test(worker, a_pinned_task_does_not_follow_its_waker)
+{
+    RUN(2, pinned_catcher, NULL);
+    RUN(4, pinned_catcher, NULL);
+}
+
 /* With .pin it starts on the worker that spawned it, even while that one computes on. */
 static int is_here(void *arg, long *value)
 {
-    *value = pthread_equal(pthread_self(), *(pthread_t *)arg);
+    *value = mag_sys_gettid() == *(int *)arg;
     return 0;
 }
 
 static int pinned_here(void *arg, long *value)
 {
     struct mag_spawn_options options = { .pin = true };
-    pthread_t me = pthread_self();
+    int me = mag_sys_gettid();
     struct co *tasks[32];
     mag_time until;
 
