@@ -19,6 +19,7 @@
 #include "check.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static struct mag_task *current(void)
 {
@@ -70,6 +71,7 @@ void mag_trace_caught(void)
 int mag_trace_format(const struct mag_trace *trace, void (*line)(void *arg, const char *text),
                      void *arg)
 {
+    static const char suffix[] = "__body"; /* of what async() defines */
     char     text[256];
     unsigned n = trace->n < MAG_TRACE_MAX ? trace->n : MAG_TRACE_MAX;
 
@@ -77,7 +79,10 @@ int mag_trace_format(const struct mag_trace *trace, void (*line)(void *arg, cons
     line(arg, text);
     for (unsigned i = 0; i < n; i++) {
         const struct mag_site *s = trace->sites[i];
-        snprintf(text, sizeof text, "  at %s:%d in %s", s->file, s->line, s->function);
+        size_t len = strlen(s->function), cut = sizeof suffix - 1;
+        if (len > cut && strcmp(s->function + len - cut, suffix) == 0)
+            len -= cut;
+        snprintf(text, sizeof text, "  at %s:%d in %.*s", s->file, s->line, (int)len, s->function);
         line(arg, text);
     }
     if (trace->n > n) {

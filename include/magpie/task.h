@@ -15,8 +15,9 @@
  *
  * Which thread: a task may continue on another thread after any suspension
  * (.pin = true forbids it).  So no errno, no thread-local and no pthread mutex may
- * be held across a call marked "suspends".  Outside a task, the same calls block
- * the calling thread.
+ * be held across a call marked "suspends", and pthread_self() may be stale after one
+ * (glibc declares it constant).  Outside a task, the same calls block the calling
+ * thread.
  *
  * Cancellation: every call marked "cancellation point" returns -ECANCELED, from
  * the moment when the task is cancelled, each time it would suspend.
@@ -234,8 +235,8 @@ struct mag_gather_options {
 /*
  * Runs n coroutines concurrently and waits for all: results to results[i] in the
  * order of the arguments (`results' may be NULL; `result_bytes' apart).  Takes the
- * objects: the entries of `awaitables' become NULL.  Spawned tasks and futures may
- * be among them.  Without .rcs the first error cancels the others, and is returned
+ * objects: the entries of `awaitables' become NULL; no object may be there twice.
+ * Spawned tasks and futures may be among them.  Without .rcs the first error cancels the others, and is returned
  * when all have ended; with .rcs returns 0.  Suspends; cancellation point: cancels
  * all and returns when they have ended.  Outside a task they run one by one.
  */
