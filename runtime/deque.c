@@ -51,7 +51,10 @@
 
 #define MASK MAG_DEQUE_MASK
 
-enum { STEAL_MAX = 64 }; /* works moved in one steal, under the victim's lock */
+enum {
+    STEAL_MAX = 64, /* works moved in one steal, under the victim's lock   */
+    SPINS = 100,    /* looks at a held lock before giving the processor up */
+};
 
 int mag_deque_init(struct mag_deque *d, bool (*hungry)(struct mag_deque *d))
 {
@@ -80,6 +83,16 @@ static struct mag_work *slot_load(struct mag_deque *d, uint64_t i)
 static void slot_store(struct mag_deque *d, uint64_t i, struct mag_work *work)
 {
     mag_store_relaxed(&d->hot.slots[i & MASK], work);
+}
+
+/* A thief that has lost its processor while it holds the lock needs ours to let go. */
+static void lock(struct mag_deque *d)
+{
+    for (unsigned n = 1; !mag_spin_try(&d->lock); n++) {
+        mag_cpu_relax();
+        if (n % SPINS == 0)
+            mag_sys_yield();
+    }
 }
 
 /* ---- the owner ---------------------------------------------------------------- */
@@ -150,7 +163,7 @@ static bool pop_slow(struct mag_deque *d, uint64_t b)
     bool     is_mine;
     uint64_t guard;
 
-    mag_spin_lock(&d->lock);
+    lock(d);
     guard = mag_load_relaxed(&d->hot.guard);
     is_mine = b >= mag_load_relaxed(&d->top);
     if (!is_mine)
@@ -199,7 +212,7 @@ struct mag_work *mag_deque_pop_oldest(struct mag_deque *d)
     struct mag_work *work = NULL;
     uint64_t         top;
 
-    mag_spin_lock(&d->lock);
+    lock(d);
     for (top = mag_load_relaxed(&d->top); top < d->hot.bot && work == NULL; top++)
         work = slot_load(d, top);
     mag_store_relaxed(&d->top, top);
@@ -218,7 +231,7 @@ static bool take_middle(struct mag_deque *d, struct mag_work *work, uint64_t i)
 {
     bool is_mine;
 
-    mag_spin_lock(&d->lock);
+    lock(d);
     is_mine = i >= mag_load_relaxed(&d->top) && slot_load(d, i) == work;
     if (is_mine)
         slot_store(d, i, NULL);

@@ -3,8 +3,9 @@
  * park.pml - who sleeps, who searches, and who wakes whom
  *
  * Mirrors runtime/idle.c (labels A and B; notify, notify_one, claim_searcher,
- * search_begin, search_end, park, unpark), its use in runtime/worker.c (idle, park,
- * may_sleep, mag_worker_post, mag_worker_send, stop), and the sticky wake of ring.h.
+ * search_begin, search_end, search_again, park, unpark), its use in runtime/loop.c
+ * (loop, idle, park, sees_public_work, sees_own_work) and in runtime/worker.c (post,
+ * send, stop), and the sticky wake of ring.h.
  *
  * Producers publish work for anybody (a deque's public part, or the inject queue) and
  * work for one worker (its inbox).  Each side writes one word and then reads the
@@ -13,11 +14,16 @@
  * each has one racing store; it reaches memory at any moment, at a fence at the latest.
  * Under the lock of idle.c is one atomic step.
  *
- * Work for anybody does not end until all of it runs at the same time, each on a
- * worker of its own: so whatever leaves a worker asleep while work waits is a deadlock,
- * which Spin reports as an invalid end state.  That covers lost wake-ups, lost
- * parallelism, and a stop that does not stop; -DLIVE claims, under weak fairness, that
- * everybody ends, so that nobody runs in circles either.
+ * No work ends until NB works run at the same time, each on a worker of its own: so
+ * whatever leaves a worker asleep while work waits is a deadlock, which Spin reports as
+ * an invalid end state.  That covers lost wake-ups, lost parallelism, and a stop that
+ * does not stop; -DLIVE claims, under weak fairness, that everybody ends, so that nobody
+ * runs in circles either.  NB is what can always be had: worker 0 may be occupied by its
+ * own work, which then is one of the NB, or by work for anybody, while its own waits.
+ *
+ * Own work must occupy its worker like any other.  A worker's search may have kept a
+ * producer from ringing although it ended too early to find the work; if the worker then
+ * runs something of its own, the work is left to sleepers whom nobody wakes.
  *
  * Mutations, each of which must fail
  *   NO_PFENCE        a producer does not fence (A) after it published
@@ -27,6 +33,8 @@
  *   LAST_SEARCHER    the last searcher, having found something, does not wake the next
  *   RUN_SEARCHING    a worker that was woken to search runs what it finds at its first
  *                    look while it still counts as searching
+ *   NO_SEARCH_AGAIN  a worker that sees work for anybody in its last look does not become
+ *                    a searcher again before it runs something
  *   NOT_STICKY       a bell rung while the worker is awake is lost
  *   STEAL_BELL       a parked worker that finds something does not look whether it was
  *                    claimed, and leaves the search to others
@@ -111,6 +119,13 @@ inline search_end(has_found, w) {
     fi
 }
 
+inline search_again() {
+    if
+    :: is_searching[id]         /* claimed: its waker has counted it */
+    :: !is_searching[id] -> n_searching++; is_searching[id] = 1
+    fi
+}
+
 /* ---- who adds work ---- */
 
 #define PUBLISH(what) atomic { what++; pending = 0 }
@@ -171,10 +186,10 @@ proctype stopper() {
 
 /* ---- a worker ---- */
 
-/* Waits for the others: N works occupy N workers, or this never ends. */
+/* Waits for the others: NB works occupy NB workers, or this never ends. */
 inline work() {
     n_running++;
-    n_running == NB;
+    n_running >= NB;
     n_done++
 }
 
@@ -204,7 +219,7 @@ inline drain_parked() {
 
 proctype worker(byte id) {
     byte w;
-    bool found, pending, sees;
+    bool found, pending, sees_public, sees_own;
 
 begin:
     if
@@ -213,11 +228,12 @@ begin:
     fi;
     found = 0;
     if
-    :: atomic { id == 0 && inbox > 0 -> inbox--; n_done++ }
+    :: atomic { id == 0 && inbox > 0 -> inbox-- }
         if
         :: is_searching[id] -> search_end(true, w)
         :: else
         fi;
+        work();
         goto begin
 #ifdef RUN_SEARCHING
     :: atomic { is_searching[id] && public > 0 -> public-- }
@@ -246,29 +262,29 @@ begin:
 
 park:
     announce();
-    sees = (public > 0);
+    sees_public = (public > 0);
     maybe_drain();
 #ifndef NO_INBOXCHK
     if
-    :: !sees && id == 0 -> sees = (inbox > 0); maybe_drain()
+    :: !sees_public && id == 0 -> sees_own = (inbox > 0); maybe_drain()
     :: else
     fi;
 #endif
 #ifndef NO_STOPCHK
     if
-    :: !sees -> sees = stop
+    :: !sees_public && !sees_own -> sees_own = stop
     :: else
     fi;
 #endif
     drain_parked();
     if
-    :: !sees -> atomic { bell[id] -> bell[id] = 0 }
+    :: !sees_public && !sees_own -> atomic { bell[id] -> bell[id] = 0 }
 #ifdef NOT_STICKY
-    :: !sees -> bell[id] = 0; atomic { bell[id] -> bell[id] = 0 }
+    :: !sees_public && !sees_own -> bell[id] = 0; atomic { bell[id] -> bell[id] = 0 }
 #endif
-    :: sees
+    :: sees_public || sees_own
     fi;
-    sees = 0;
+    sees_own = 0;
 #ifdef STEAL_BELL
     atomic { is_searching[id] = 0; is_parked[id] = 0; n_parked-- }
 #else
@@ -279,6 +295,13 @@ park:
         fi
     }
 #endif
+#ifndef NO_SEARCH_AGAIN
+    if
+    :: sees_public -> search_again()
+    :: else
+    fi;
+#endif
+    sees_public = 0;
     goto begin;
 
 end_worker:

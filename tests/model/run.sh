@@ -21,6 +21,7 @@ park   fail  -DNO_STOPCHK
 park   fail  -DNO_INBOXCHK
 park   fail  -DLAST_SEARCHER
 park   fail  -DRUN_SEARCHING
+park   fail  -DNO_SEARCH_AGAIN
 park   fail  -DNOT_STICKY
 park   fail  -DSTEAL_BELL
 deque  pass  -DOLDEST
