@@ -27,8 +27,8 @@ enum {
 
 struct part {
     struct mag_fork fork;
-    int             n;
-    long            value;
+    int n;
+    long value;
 };
 
 /* ---- typed, inline -------------------------------------------------------------- */

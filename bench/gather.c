@@ -18,7 +18,10 @@
 
 enum { TASKS = 100000 };
 
-async(int, empty) { async_return(1); }
+async(int, empty)
+{
+    async_return(1);
+}
 
 async(int, yielding)
 {
@@ -29,7 +32,7 @@ async(int, yielding)
 /* What one round needs; made once, outside of the measured part. */
 struct round {
     union {
-        struct empty    *empty[TASKS];
+        struct empty *empty[TASKS];
         struct yielding *yielding[TASKS];
     };
     int result[TASKS];
@@ -63,8 +66,8 @@ static int check(const struct round *r)
 static int run_with(int (*gather_all)(struct round *r), uint64_t n, double *value)
 {
     struct round *r = calloc(1, sizeof *r);
-    int           rc = r == NULL ? -ENOMEM : 0;
-    mag_time      start = mag_now();
+    int rc = r == NULL ? -ENOMEM : 0;
+    mag_time start = mag_now();
 
     for (uint64_t i = 0; rc >= 0 && i < n; i++) {
         rc = gather_all(r);

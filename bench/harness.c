@@ -38,10 +38,10 @@ enum {
 
 /* One row being measured. */
 struct row {
-    const struct bench   *bench;
-    unsigned              workers;
-    unsigned              runs;
-    bench_progress       *progress; /* NULL in the process of a single run */
+    const struct bench *bench;
+    unsigned workers;
+    unsigned runs;
+    bench_progress *progress; /* NULL in the process of a single run */
     struct bench_samples *out;
 };
 
@@ -61,7 +61,7 @@ static void tell(const struct row *r, unsigned run, unsigned runs)
 /* Finds the n with which one run takes about SCALE_TO_NS. */
 static int scale(const struct bench *bench, uint64_t *n)
 {
-    double   ignored[BENCH_METRICS_MAX];
+    double ignored[BENCH_METRICS_MAX];
     mag_time took = 0;
 
     if (bench->n_fixed != 0) {
@@ -71,7 +71,7 @@ static int scale(const struct bench *bench, uint64_t *n)
     *n = 1;
     for (;;) {
         mag_time start = mag_now();
-        int      rc = bench->run(*n, ignored);
+        int rc = bench->run(*n, ignored);
 
         took = mag_now() - start;
         if (rc < 0)
@@ -99,7 +99,7 @@ static int run_once(const struct row *r, uint64_t n, unsigned run)
 
 static int measure_row(const struct row *r)
 {
-    double   ignored[BENCH_METRICS_MAX];
+    double ignored[BENCH_METRICS_MAX];
     uint64_t n;
 
     tell(r, 0, r->runs);
@@ -129,7 +129,7 @@ static int complain(const struct row *r, const char *what, int rc)
 static int measure_here(const struct row *r)
 {
     struct mag_rt *rt;
-    int            rc = mag_rt_new(&rt, &(struct mag_rt_options){ .workers = r->workers });
+    int rc = mag_rt_new(&rt, &(struct mag_rt_options){ .workers = r->workers });
 
     if (rc < 0)
         return complain(r, mag_rt_why(), rc);
@@ -178,8 +178,8 @@ static int start_apart(struct row *r, pid_t *pid)
 static int measure_apart(struct row *r, unsigned run)
 {
     double value[BENCH_METRICS_MAX];
-    pid_t  pid = -1;
-    int    status = 0;
+    pid_t pid = -1;
+    int status = 0;
 
     tell(r, run + 1, r->runs);
     int fd = start_apart(r, &pid);
@@ -201,7 +201,7 @@ int bench_measure(const struct bench *bench, unsigned workers, unsigned runs,
                   bench_progress *progress, struct bench_samples *out)
 {
     struct row r = { .bench = bench, .workers = workers, .progress = progress, .out = out };
-    int        rc = 0;
+    int rc = 0;
 
     if (bench->runs_max != 0 && runs > bench->runs_max)
         runs = bench->runs_max;

@@ -27,13 +27,13 @@ struct bench_metric {
 };
 
 struct bench {
-    const char         *name;
-    const char         *what;                      /* one operation, for --list      */
+    const char *name;
+    const char *what;                              /* one operation, for --list      */
     struct bench_metric metric[BENCH_METRICS_MAX]; /* what value[i] of a run is      */
-    uint64_t            n_fixed;                   /* 0: n is scaled to the time     */
-    unsigned            runs_max;                  /* 0: as many as asked for        */
-    bool                is_single;                 /* by default at one worker only  */
-    bool                is_apart;                  /* each run in its own process    */
+    uint64_t n_fixed;                              /* 0: n is scaled to the time     */
+    unsigned runs_max;                             /* 0: as many as asked for        */
+    bool is_single;                                /* by default at one worker only  */
+    bool is_apart;                                 /* each run in its own process    */
 
     /* A sentence on why it cannot run with so many workers here, or NULL; may be NULL. */
     const char *(*why_not)(unsigned workers);
@@ -47,8 +47,8 @@ struct bench {
 
 /* The measured values of one bench with one number of workers. */
 struct bench_samples {
-    unsigned n;                                         /* runs                    */
-    double   value[BENCH_METRICS_MAX][BENCH_RUNS_MAX];  /* of each metric, each run */
+    unsigned n;                                      /* runs                    */
+    double value[BENCH_METRICS_MAX][BENCH_RUNS_MAX]; /* of each metric, each run */
 };
 
 /* Nanoseconds since `start', for each of n operations. */

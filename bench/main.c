@@ -27,9 +27,9 @@ enum {
 };
 
 static const struct bench *const benches[] = {
-    &bench_switch, &bench_fib,          &bench_fib_generic, &bench_spawn,
-    &bench_skynet, &bench_gather,       &bench_gather_yield, &bench_pingpong,
-    &bench_nqueens, &bench_wake,        &bench_million_fiber, &bench_million_sleep,
+    &bench_switch,  &bench_fib,    &bench_fib_generic,   &bench_spawn,
+    &bench_skynet,  &bench_gather, &bench_gather_yield,  &bench_pingpong,
+    &bench_nqueens, &bench_wake,   &bench_million_fiber, &bench_million_sleep,
 };
 enum { N_BENCHES = sizeof benches / sizeof benches[0] };
 
@@ -37,10 +37,10 @@ enum { N_BENCHES = sizeof benches / sizeof benches[0] };
 struct options {
     unsigned count[COUNTS_MAX]; /* numbers of workers, each once              */
     unsigned n_counts;
-    bool     has_counts; /* they were given: also for the single-worker benches */
-    bool     is_json;
+    bool has_counts; /* they were given: also for the single-worker benches */
+    bool is_json;
     unsigned runs;
-    bool     is_chosen[N_BENCHES];
+    bool is_chosen[N_BENCHES];
 };
 
 static struct report report; /* of main and, for the progress line, the measuring task */
@@ -112,8 +112,8 @@ static bool parse_workers(struct options *o, const char *text)
 {
     for (;;) {
         const char *end = text + strcspn(text, ",");
-        bool        is_all = end - text == 3 && strncmp(text, "all", 3) == 0;
-        unsigned    n = is_all ? all_workers() : parse_number(text, end, BENCH_WORKERS_MAX);
+        bool is_all = end - text == 3 && strncmp(text, "all", 3) == 0;
+        unsigned n = is_all ? all_workers() : parse_number(text, end, BENCH_WORKERS_MAX);
 
         if (n == 0 || o->n_counts == COUNTS_MAX)
             return false;
@@ -141,7 +141,7 @@ static _Noreturn void mistake(const char *what, const char *text)
 /* The value of --name=VALUE or --name VALUE, or NULL if `argv[*i]' is another option. */
 static const char *value_of(const char *name, int argc, char **argv, int *i)
 {
-    size_t      n = strlen(name);
+    size_t n = strlen(name);
     const char *arg = argv[*i];
 
     if (strncmp(arg, name, n) != 0 || (arg[n] != '=' && arg[n] != '\0'))
@@ -183,7 +183,7 @@ static void parse_option(struct options *o, int argc, char **argv, int *i)
 static struct options parse(int argc, char **argv)
 {
     struct options o = { .runs = RUNS_DEFAULT };
-    bool           has_names = false;
+    bool has_names = false;
 
     for (int i = 1; i < argc; i++) {
         if (argv[i][0] == '-') {
@@ -246,8 +246,8 @@ static int measure(const struct options *o, const struct bench *bench, unsigned 
 static bool run_bench(const struct options *o, const struct bench *bench)
 {
     struct report_row row[BENCH_METRICS_MAX], rows[BENCH_METRICS_MAX][COUNTS_MAX];
-    unsigned          n = 0;
-    bool              is_ok = true;
+    unsigned n = 0;
+    bool is_ok = true;
 
     for (unsigned c = 0; c < o->n_counts; c++) {
         if (!is_wanted(o, bench, o->count[c]))
@@ -267,7 +267,7 @@ static bool run_bench(const struct options *o, const struct bench *bench)
 int main(int argc, char **argv)
 {
     struct options o = parse(argc, argv);
-    bool           is_ok = true;
+    bool is_ok = true;
 
     report_begin(&report, o.is_json, count_rows(&o));
     for (int i = 0; i < N_BENCHES; i++)

@@ -44,8 +44,8 @@ enum {
 static uint64_t read_kib(const char *path, const char *key)
 {
     static char buf[8192]; /* not on a task's stack; one reader at a time */
-    int         fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t     n = fd < 0 ? -1 : read(fd, buf, sizeof buf - 1);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof buf - 1);
 
     if (fd >= 0)
         close(fd);
@@ -91,11 +91,11 @@ static void **new_handles(size_t n)
 
 /* Tasks that sleep until one deadline. */
 struct crowd {
-    unsigned        n;
-    mag_time        deadline;
+    unsigned n;
+    mag_time deadline;
     _Atomic(unsigned) n_asleep;
-    mag_time        begin, all_asleep, end;
-    double          bytes; /* in use when the last one went to sleep */
+    mag_time begin, all_asleep, end;
+    double bytes; /* in use when the last one went to sleep */
 };
 
 /* The function that a task sleeps in.  The last one to come looks at the memory. */
@@ -110,7 +110,10 @@ static __attribute__((noinline)) int nap(struct crowd *c)
     return rc;
 }
 
-async(void, napper, (struct crowd *, c)) { return nap(c); }
+async(void, napper, (struct crowd *, c))
+{
+    return nap(c);
+}
 
 static int run_crowd(struct crowd *c, void **handle)
 {
@@ -131,14 +134,14 @@ static int run_crowd(struct crowd *c, void **handle)
 
 static int run_fibers(uint64_t n, double *value)
 {
-    void        **handle = new_handles(n);
-    struct crowd  pilot = { .n = PILOT, .deadline = mag_now() + MAG_SECOND };
-    struct crowd  crowd = { .n = (unsigned)n };
+    void **handle = new_handles(n);
+    struct crowd pilot = { .n = PILOT, .deadline = mag_now() + MAG_SECOND };
+    struct crowd crowd = { .n = (unsigned)n };
 
     if (handle == NULL)
         return -ENOMEM;
     double before = memory_bytes();
-    int    rc = run_crowd(&pilot, handle);
+    int rc = run_crowd(&pilot, handle);
     if (rc >= 0) {
         mag_time start_ns = (pilot.all_asleep - pilot.begin) / PILOT * (mag_time)n;
         crowd.deadline = mag_now() + 3 * start_ns + 2 * MAG_SECOND;
@@ -156,7 +159,7 @@ static int run_fibers(uint64_t n, double *value)
 /* Looks at the memory while everybody sleeps. */
 struct look {
     mag_time at, was_at;
-    double   bytes;
+    double bytes;
 };
 
 async(void, looker, (struct look *, l))
@@ -186,16 +189,16 @@ static int gather_sleeps(void **handle, uint64_t n, mag_time duration_ns, mag_ti
  */
 static int run_sleeps(uint64_t n, double *value)
 {
-    void     **handle = new_handles(n);
-    mag_time   took = 0, sleep_ns;
+    void **handle = new_handles(n);
+    mag_time took = 0, sleep_ns;
 
     if (handle == NULL)
         return -ENOMEM;
     double before = memory_bytes();
-    int    rc = gather_sleeps(handle, PILOT, 20 * MAG_MS, &took);
+    int rc = gather_sleeps(handle, PILOT, 20 * MAG_MS, &took);
     sleep_ns = 8 * (took - 20 * MAG_MS) / PILOT * (mag_time)n + MAG_SECOND;
-    mag_time       begin = mag_now();
-    struct look    look = { .at = begin + sleep_ns * 3 / 4 };
+    mag_time begin = mag_now();
+    struct look look = { .at = begin + sleep_ns * 3 / 4 };
     struct looker *task = looker(&look);
     if (rc >= 0)
         rc = mag_start(task, NULL);

@@ -28,9 +28,9 @@ enum {
 /* The search below one placement. */
 struct branch {
     struct mag_fork fork;
-    int             n_rows;         /* rows that have their queen */
-    int             ways;           /* result                     */
-    char            column[QUEENS]; /* of the queen in each row   */
+    int n_rows;          /* rows that have their queen */
+    int ways;            /* result                     */
+    char column[QUEENS]; /* of the queen in each row   */
 };
 
 static int search(int n_rows, const char *column);
@@ -55,7 +55,7 @@ static bool is_free(int n_rows, const char *column, char y)
 static int search(int n_rows, const char *column)
 {
     struct branch branch[QUEENS];
-    int           n = 0, ways = 0;
+    int n = 0, ways = 0;
 
     if (n_rows == QUEENS)
         return 1;
@@ -77,7 +77,7 @@ static int search(int n_rows, const char *column)
 static int run(uint64_t n, double *value)
 {
     static const char empty[QUEENS];
-    mag_time          start = mag_now();
+    mag_time start = mag_now();
 
     for (uint64_t i = 0; i < n; i++)
         if (search(0, empty) != WAYS)

@@ -25,7 +25,7 @@ async_future(long, ball);
 
 /* Who owns what: `there' and `back' are read and written by turns, as the balls fly. */
 struct table {
-    uint64_t     n;
+    uint64_t n;
     struct ball *there; /* the ball that the returner waits for */
     struct ball *back;  /* the ball that the server waits for   */
 };
@@ -58,7 +58,7 @@ async(void, returner, (struct table *, t))
 static int run(uint64_t n, double *value)
 {
     struct table t = { .n = n, .there = ball() };
-    mag_time     start = mag_now();
+    mag_time start = mag_now();
 
     gather(NULL, returner(&t), server(&t));
     value[0] = bench_ns_each(start, n);

@@ -125,8 +125,8 @@ void report_progress(const struct report *report, const struct bench *bench, uns
     fputs("\r\033[K", stderr);
     if (runs == 0)
         return;
-    fprintf(stderr, "[%u/%u] %s, %u worker%s: ", report->n_done + 1, report->n_rows,
-            bench->name, workers, workers == 1 ? "" : "s");
+    fprintf(stderr, "[%u/%u] %s, %u worker%s: ", report->n_done + 1, report->n_rows, bench->name,
+            workers, workers == 1 ? "" : "s");
     if (run == 0)
         fputs("warm-up", stderr);
     else

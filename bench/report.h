@@ -7,18 +7,18 @@
 #include "harness.h"
 
 struct report {
-    bool     is_json;      /* one object a line instead of the table        */
-    bool     has_bars;     /* standard output is a terminal                 */
-    bool     has_progress; /* standard error is a terminal                  */
-    unsigned n_done;       /* rows measured, for the progress line          */
-    unsigned n_rows;       /* rows to be measured                           */
+    bool is_json;      /* one object a line instead of the table        */
+    bool has_bars;     /* standard output is a terminal                 */
+    bool has_progress; /* standard error is a terminal                  */
+    unsigned n_done;   /* rows measured, for the progress line          */
+    unsigned n_rows;   /* rows to be measured                           */
 };
 
 /* One line of the table. */
 struct report_row {
     const struct bench_metric *metric;
-    unsigned                   workers, runs;
-    double                     median, min, max;
+    unsigned workers, runs;
+    double median, min, max;
 };
 
 /* Looks at where the output goes, and writes the table's head unless it is JSON. */

@@ -25,8 +25,8 @@ enum {
 
 struct node {
     struct mag_fork fork;
-    uint64_t        first, size; /* the leaves below: first .. first + size - 1 */
-    uint64_t        sum;
+    uint64_t first, size; /* the leaves below: first .. first + size - 1 */
+    uint64_t sum;
 };
 
 static uint64_t skynet(uint64_t first, uint64_t size);
@@ -41,7 +41,7 @@ static void node_part(struct mag_fork *fork)
 static uint64_t skynet(uint64_t first, uint64_t size)
 {
     struct node child[FAN_OUT];
-    uint64_t    sum = 0;
+    uint64_t sum = 0;
 
     if (size == 1)
         return first;

@@ -14,7 +14,10 @@
 
 #include <magpie/async.h>
 
-async(int, leaf, (int, x)) { async_return(x + 1); }
+async(int, leaf, (int, x))
+{
+    async_return(x + 1);
+}
 
 static int run(uint64_t n, double *value)
 {

@@ -21,8 +21,8 @@
 
 /* Both tasks run on one worker, so nothing here needs an atomic. */
 struct pair {
-    uint64_t n_each;   /* yields of each task          */
-    unsigned n_ready;  /* tasks that have arrived      */
+    uint64_t n_each;  /* yields of each task          */
+    unsigned n_ready; /* tasks that have arrived      */
     uint64_t n_done[2];
     mag_time begin, end;
 };
@@ -51,7 +51,7 @@ static int start_pinned(void *coro)
 
 static int run(uint64_t n, double *value)
 {
-    struct pair     p = { .n_each = (n + 1) / 2 };
+    struct pair p = { .n_each = (n + 1) / 2 };
     struct yielder *a = yielder(&p, 0), *b = yielder(&p, 1);
 
     await(start_pinned(a));

@@ -38,11 +38,11 @@ static void compute(mag_time duration_ns)
 async(void, waker, (uint64_t, n), (double *, value))
 {
     const struct mag_spawn_options there = { .pin = true, .worker = 2 };
-    mag_time                       latency = 0, call = 0, began;
+    mag_time latency = 0, call = 0, began;
 
     for (uint64_t i = 0; i < n; i++) {
         _Atomic mag_time at = 0;
-        struct woken    *task = woken(&at);
+        struct woken *task = woken(&at);
 
         compute(BUSY_NS);
         mag_time start = mag_now();

@@ -14,15 +14,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MAG_CACHE_BYTES    64
-#define MAG_CACHELINE      __attribute__((aligned(MAG_CACHE_BYTES)))
-#define MAG_PAGE_BYTES     4096
-#define MAG_NOINLINE       __attribute__((noinline))
-#define MAG_ALWAYS_INLINE  inline __attribute__((always_inline))
-#define MAG_LIKELY(x)      __builtin_expect(!!(x), 1)
-#define MAG_UNLIKELY(x)    __builtin_expect(!!(x), 0)
+#define MAG_CACHE_BYTES      64
+#define MAG_CACHELINE        __attribute__((aligned(MAG_CACHE_BYTES)))
+#define MAG_PAGE_BYTES       4096
+#define MAG_NOINLINE         __attribute__((noinline))
+#define MAG_ALWAYS_INLINE    inline __attribute__((always_inline))
+#define MAG_LIKELY(x)        __builtin_expect(!!(x), 1)
+#define MAG_UNLIKELY(x)      __builtin_expect(!!(x), 0)
 #define MAG_STATIC_ASSERT(c) _Static_assert(c, #c)
-#define MAG_ARRAY_SIZE(a)  (sizeof(a) / sizeof((a)[0]))
+#define MAG_ARRAY_SIZE(a)    (sizeof(a) / sizeof((a)[0]))
 
 /*
  * A function that may come back on another thread.  gcc may look into a merely
@@ -36,8 +36,7 @@
 #define MAG_SUSPENDS __attribute__((noinline, noipa))
 #endif
 
-#define mag_container_of(ptr, type, member) \
-    ((type *)((char *)(ptr) - offsetof(type, member)))
+#define mag_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #if defined(__SANITIZE_ADDRESS__)
 #define MAG_ASAN 1

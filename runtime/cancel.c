@@ -14,7 +14,7 @@
 static void cancel_at_home(struct mag_task *t)
 {
     struct mag_fiber *f = t->is_leaf ? NULL : t->fiber;
-    struct mag_wait  *wait = f ? f->wait : t->leaf_wait;
+    struct mag_wait *wait = f ? f->wait : t->leaf_wait;
 
     if (f)
         f->is_cancelled = true;
@@ -38,7 +38,7 @@ static struct mag_worker *cancel_if_here(struct mag_task *t, struct mag_worker *
 /* On the home's thread, or on its way there. */
 static void cancel_deliver(struct mag_message *m, struct mag_worker *w)
 {
-    struct mag_task   *t = mag_container_of(m, struct mag_task, msg);
+    struct mag_task *t = mag_container_of(m, struct mag_task, msg);
     struct mag_worker *home = cancel_if_here(t, w);
 
     if (home != NULL && home != w)
@@ -50,7 +50,7 @@ static void cancel_deliver(struct mag_message *m, struct mag_worker *w)
 void mag_cancel_task(struct mag_task *t)
 {
     struct mag_worker *home;
-    uint8_t            sent = 0;
+    uint8_t sent = 0;
 
     mag_store_seq(&t->is_cancelled, 1);
     mag_fence_seq(); /* (H) pairs with worker.c (G) */
@@ -70,20 +70,21 @@ enum { SWEEP = 64 }; /* tasks found at a time: the slab's lock is not held to ca
 
 struct sweep {
     struct mag_worker *worker;
-    struct mag_task   *found[SWEEP];
-    unsigned           n;
+    struct mag_task *found[SWEEP];
+    unsigned n;
 };
 
 /* Only tasks whose home this worker is are touched: none of them can end meanwhile.
  * What has not started sees rt->cancel_level when it does (worker.c). */
 static void find_one(struct mag_slab_head *block, void *arg)
 {
-    struct sweep      *s = arg;
-    struct mag_rt     *rt = s->worker->rt;
-    struct mag_task   *t = mag_container_of(block, struct mag_task, head);
+    struct sweep *s = arg;
+    struct mag_rt *rt = s->worker->rt;
+    struct mag_task *t = mag_container_of(block, struct mag_task, head);
 
     if (s->n == SWEEP || mag_load_acquire(&block->used) != MAG_COROUTINE ||
-        mag_task_home(t) != s->worker || !mag_load_relaxed(&t->is_begun) || mag_load_relaxed(&t->is_cancelled))
+        mag_task_home(t) != s->worker || !mag_load_relaxed(&t->is_begun) ||
+        mag_load_relaxed(&t->is_cancelled))
         return;
     if (mag_load_relaxed(&rt->cancel_level) < MAG_CANCEL_ALL &&
         mag_load_relaxed(&t->work.slot) != MAG_SLOT_DETACHED)

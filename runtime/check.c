@@ -205,7 +205,7 @@ void mag_check_failed(const char *expr, const char *file, int line, const char *
 size_t mag_check_text(char *buf, size_t n, const char *fmt, ...)
 {
     va_list args;
-    size_t  len;
+    size_t len;
 
     va_start(args, fmt);
     len = mag_check_format(buf, n, fmt, args);

@@ -33,7 +33,7 @@ struct mag_task *mag_co_make(const struct mag_co_type *type, enum mag_kind kind,
                              const void *made_at)
 {
     struct mag_worker *w = mag_worker_self();
-    struct mag_task   *t = mag_slab_alloc(w ? &w->slab : NULL, MAG_TASK_BYTES + type->frame_bytes);
+    struct mag_task *t = mag_slab_alloc(w ? &w->slab : NULL, MAG_TASK_BYTES + type->frame_bytes);
 
     if (MAG_UNLIKELY(t == NULL))
         return NULL;
@@ -84,7 +84,7 @@ static int set_info(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t,
                     const struct mag_spawn_options *o)
 {
     struct mag_spawn_info *info;
-    int                    rc;
+    int rc;
 
     if (!o->name && !o->stack_bytes && !o->pin && !o->worker) {
         if (o->site) {
@@ -136,7 +136,7 @@ static int start_on(struct mag_worker *w, struct mag_rt *rt, void *coro,
                     const struct mag_spawn_options *options)
 {
     struct mag_task *t = mag_task_of(coro);
-    int              rc;
+    int rc;
 
     if (t == NULL)
         return -ENOMEM;
@@ -171,15 +171,15 @@ int mag_submit(struct mag_rt *rt, void *coro, const struct mag_spawn_options *op
 int mag_spawn(struct mag_task **out, int (*body)(void *frame, void *result), const void *frame,
               size_t frame_bytes, size_t result_bytes, const struct mag_spawn_options *options)
 {
-    size_t             result_offset = (frame_bytes + 15) & ~(size_t)15;
-    size_t             type_offset = (result_offset + result_bytes + 15) & ~(size_t)15;
+    size_t result_offset = (frame_bytes + 15) & ~(size_t)15;
+    size_t type_offset = (result_offset + result_bytes + 15) & ~(size_t)15;
     struct mag_co_type type = { .name = options && options->name ? options->name : "task",
                                 .body = body,
                                 .frame_bytes = (uint32_t)(type_offset + sizeof type),
                                 .result_offset = (uint32_t)result_offset,
                                 .result_bytes = (uint32_t)result_bytes };
-    char              *co;
-    int                rc;
+    char *co;
+    int rc;
 
     if (frame_bytes > UINT32_MAX / 4 || result_bytes > UINT32_MAX / 4 || body == NULL)
         return -EINVAL;
@@ -286,7 +286,8 @@ static int await_outside(struct mag_task *t, void *result)
     int rc;
 
     if (mag_co_begin(t))
-        return mag_co_collect(t, t->type->body(mag_task_frame(t), mag_task_result(t)), result, NULL);
+        return mag_co_collect(t, t->type->body(mag_task_frame(t), mag_task_result(t)), result,
+                              NULL);
     rc = mag_wait_task_outside(t);
     return rc < 0 ? rc : mag_co_collect(t, t->rc, result, NULL);
 }
@@ -308,10 +309,10 @@ static int await_unstarted(struct mag_worker *w, struct mag_fiber *f, struct mag
 
 int mag_await(void *awaitable, void *result, size_t result_bytes)
 {
-    struct mag_task   *t = mag_task_of(awaitable);
+    struct mag_task *t = mag_task_of(awaitable);
     struct mag_worker *w = mag_worker_self();
-    struct mag_fiber  *f = w ? w->fiber : NULL;
-    uint32_t           kind;
+    struct mag_fiber *f = w ? w->fiber : NULL;
+    uint32_t kind;
 
     if (MAG_UNLIKELY(t == NULL))
         return -ENOMEM;
@@ -351,9 +352,9 @@ int mag_cancel(void *task)
  * that it stops. */
 int mag_detach(void *task)
 {
-    struct mag_task   *t = mag_task_of(task);
+    struct mag_task *t = mag_task_of(task);
     struct mag_worker *w;
-    int                rc;
+    int rc;
 
     if (t == NULL)
         return -ENOMEM;
@@ -373,7 +374,7 @@ int mag_detach(void *task)
 int mag_close(void *awaitable)
 {
     struct mag_task *t = mag_task_of(awaitable);
-    int              rc;
+    int rc;
 
     if (t == NULL)
         return 0;
@@ -399,7 +400,7 @@ int mag_close(void *awaitable)
 const char *mag_kind_name(const void *awaitable)
 {
     const struct mag_task *t = mag_task_of(awaitable);
-    uint32_t               kind = t ? mag_load_relaxed(&t->head.used) : 0;
+    uint32_t kind = t ? mag_load_relaxed(&t->head.used) : 0;
 
     if (kind == MAG_FUTURE)
         return "future";

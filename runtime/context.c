@@ -101,8 +101,7 @@ static void prepare(struct mag_context *c, void *stack_lo, struct first *f)
     c->uc.uc_mcontext.fpregs->mxcsr = MXCSR_START;
     c->uc.uc_mcontext.fpregs->cwd = X87_START;
 #endif
-    makecontext(&c->uc, (void (*)(void))begin_halves, 2, (unsigned)(word >> 32),
-                (unsigned)word);
+    makecontext(&c->uc, (void (*)(void))begin_halves, 2, (unsigned)(word >> 32), (unsigned)word);
 }
 
 int mag_context_check(void)
@@ -218,8 +217,8 @@ int mag_context_check(void)
 
 /* ---- the life of a context ---------------------------------------------------------- */
 
-void mag_context_make(struct mag_context *c, void *stack_lo, size_t bytes,
-                      void (*entry)(void *arg), void *arg)
+void mag_context_make(struct mag_context *c, void *stack_lo, size_t bytes, void (*entry)(void *arg),
+                      void *arg)
 {
     prepare(c, stack_lo, push_first(stack_lo, bytes, entry, arg));
 #if MAG_ASAN

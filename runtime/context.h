@@ -114,8 +114,8 @@ const char *mag_context_name(void);
  * words a process starts with.  entry never returns; its last act is a leave.  Touches
  * the topmost words of the stack.  A debugger's backtrace ends at entry.
  */
-void mag_context_make(struct mag_context *c, void *stack_lo, size_t bytes,
-                      void (*entry)(void *arg), void *arg);
+void mag_context_make(struct mag_context *c, void *stack_lo, size_t bytes, void (*entry)(void *arg),
+                      void *arg);
 
 /* c stands for the calling thread's own stack, which it leaves by a switch from c. */
 void mag_context_thread(struct mag_context *c);
@@ -129,8 +129,8 @@ void mag_context_destroy(struct mag_context *c);
  * Always inlined: as functions of their own they would be entered on one stack and left
  * on another, which is what they are there to explain (Tencent/flare#197).
  */
-static MAG_ALWAYS_INLINE void mag_context_announce(struct mag_context *from,
-                                                   struct mag_context *to, bool leaves)
+static MAG_ALWAYS_INLINE void mag_context_announce(struct mag_context *from, struct mag_context *to,
+                                                   bool leaves)
 {
 #if MAG_ASAN
     /* NULL: ASan frees the fake stack of a context that never resumes. */
@@ -167,29 +167,29 @@ static MAG_ALWAYS_INLINE void mag_context_jump(struct mag_context *from, struct 
 
 /* 0xffc0: MXCSR's control bits; its flags below are not preserved across calls. */
 #if MAG_CONTEXT_FPENV
-#define MAG_CONTEXT_FPENV_ASM                                                               \
-    "stmxcsr 24(%%rdi)\n\t"                                                                 \
-    "fnstcw 28(%%rdi)\n\t"                                                                  \
-    "movl 24(%%rsi), %%eax\n\t"                                                             \
-    "xorl 24(%%rdi), %%eax\n\t"                                                             \
-    "testl $0xffc0, %%eax\n\t"                                                              \
-    "jz 2f\n\t"                                                                             \
-    "ldmxcsr 24(%%rsi)\n"                                                                   \
-    "2:\n\t"                                                                                \
-    "movzwl 28(%%rsi), %%eax\n\t"                                                           \
-    "cmpw 28(%%rdi), %%ax\n\t"                                                              \
-    "je 3f\n\t"                                                                             \
-    "fldcw 28(%%rsi)\n"                                                                     \
+#define MAG_CONTEXT_FPENV_ASM \
+    "stmxcsr 24(%%rdi)\n\t" \
+    "fnstcw 28(%%rdi)\n\t" \
+    "movl 24(%%rsi), %%eax\n\t" \
+    "xorl 24(%%rdi), %%eax\n\t" \
+    "testl $0xffc0, %%eax\n\t" \
+    "jz 2f\n\t" \
+    "ldmxcsr 24(%%rsi)\n" \
+    "2:\n\t" \
+    "movzwl 28(%%rsi), %%eax\n\t" \
+    "cmpw 28(%%rdi), %%ax\n\t" \
+    "je 3f\n\t" \
+    "fldcw 28(%%rsi)\n" \
     "3:\n\t"
 #else
 #define MAG_CONTEXT_FPENV_ASM ""
 #endif
 
 #if defined(__AVX512F__)
-#define MAG_CONTEXT_AVX512                                                                  \
-    , "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24",      \
-        "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31", "k0", "k1", "k2",    \
-        "k3", "k4", "k5", "k6", "k7"
+#define MAG_CONTEXT_AVX512 \
+    , "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", \
+        "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31", "k0", "k1", "k2", "k3", "k4", "k5", \
+        "k6", "k7"
 #else
 #define MAG_CONTEXT_AVX512
 #endif
@@ -200,45 +200,44 @@ static MAG_ALWAYS_INLINE void mag_context_jump(struct mag_context *from, struct 
  */
 static MAG_ALWAYS_INLINE void mag_context_jump(struct mag_context *from, struct mag_context *to)
 {
-    __asm__ volatile(MAG_CONTEXT_FPENV_ASM
-                     "leaq 1f(%%rip), %%rax\n\t"
-                     "movq %%rsp, 0(%%rdi)\n\t"
-                     "movq %%rbp, 8(%%rdi)\n\t"
-                     "movq %%rax, 16(%%rdi)\n\t"
-                     "movq 16(%%rsi), %%rax\n\t"
-                     "movq 8(%%rsi), %%rbp\n\t"
-                     "movq 0(%%rsi), %%rsp\n\t"
-                     "jmp *%%rax\n"
-                     "1:\n\t"
-                     "endbr64\n"
+    __asm__ volatile(MAG_CONTEXT_FPENV_ASM "leaq 1f(%%rip), %%rax\n\t"
+                                           "movq %%rsp, 0(%%rdi)\n\t"
+                                           "movq %%rbp, 8(%%rdi)\n\t"
+                                           "movq %%rax, 16(%%rdi)\n\t"
+                                           "movq 16(%%rsi), %%rax\n\t"
+                                           "movq 8(%%rsi), %%rbp\n\t"
+                                           "movq 0(%%rsi), %%rsp\n\t"
+                                           "jmp *%%rax\n"
+                                           "1:\n\t"
+                                           "endbr64\n"
                      : "+D"(from), "+S"(to)
                      :
-                     : "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13",
-                       "r14", "r15", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
-                       "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
-                       "xmm15", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)",
-                       "st(7)", "memory", "cc" MAG_CONTEXT_AVX512);
+                     : "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+                       "r15", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                       "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "st",
+                       "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)", "memory",
+                       "cc" MAG_CONTEXT_AVX512);
 }
 
 #else /* aarch64 */
 
 #if MAG_CONTEXT_FPENV
-#define MAG_CONTEXT_FPENV_ASM                                                               \
-    "mrs x9, fpcr\n\t"                                                                      \
-    "ldr x10, [x1, #24]\n\t"                                                                \
-    "str x9, [x0, #24]\n\t"                                                                 \
-    "cmp x9, x10\n\t"                                                                       \
-    "b.eq 2f\n\t"                                                                           \
-    "msr fpcr, x10\n"                                                                       \
+#define MAG_CONTEXT_FPENV_ASM \
+    "mrs x9, fpcr\n\t" \
+    "ldr x10, [x1, #24]\n\t" \
+    "str x9, [x0, #24]\n\t" \
+    "cmp x9, x10\n\t" \
+    "b.eq 2f\n\t" \
+    "msr fpcr, x10\n" \
     "2:\n\t"
 #else
 #define MAG_CONTEXT_FPENV_ASM ""
 #endif
 
 #if defined(__ARM_FEATURE_SVE)
-#define MAG_CONTEXT_SVE                                                                     \
-    , "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9", "p10", "p11", "p12",      \
-        "p13", "p14", "p15"
+#define MAG_CONTEXT_SVE \
+    , "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9", "p10", "p11", "p12", "p13", \
+        "p14", "p15"
 #else
 #define MAG_CONTEXT_SVE
 #endif
@@ -248,33 +247,30 @@ static MAG_ALWAYS_INLINE void mag_context_jump(struct mag_context *from, struct 
 {
     register struct mag_context *x0 __asm__("x0") = from;
     register struct mag_context *x1 __asm__("x1") = to;
-    __asm__ volatile(MAG_CONTEXT_FPENV_ASM
-                     "adr x9, 1f\n\t"
-                     "mov x10, sp\n\t"
-                     "stp x10, x29, [x0]\n\t"
-                     "str x9, [x0, #16]\n\t"
-                     "ldr x9, [x1, #16]\n\t"
-                     "ldp x10, x29, [x1]\n\t"
-                     "mov sp, x10\n\t"
-                     "br x9\n"
-                     "1:\n\t"
-                     "hint #36\n"
+    __asm__ volatile(MAG_CONTEXT_FPENV_ASM "adr x9, 1f\n\t"
+                                           "mov x10, sp\n\t"
+                                           "stp x10, x29, [x0]\n\t"
+                                           "str x9, [x0, #16]\n\t"
+                                           "ldr x9, [x1, #16]\n\t"
+                                           "ldp x10, x29, [x1]\n\t"
+                                           "mov sp, x10\n\t"
+                                           "br x9\n"
+                                           "1:\n\t"
+                                           "hint #36\n"
                      : "+r"(x0), "+r"(x1)
                      :
-                     : "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12",
-                       "x13", "x14", "x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22",
-                       "x23", "x24", "x25", "x26", "x27", "x28", "x30", "v0", "v1", "v2",
-                       "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13",
-                       "v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23",
-                       "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31", "memory",
-                       "cc" MAG_CONTEXT_SVE);
+                     : "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13",
+                       "x14", "x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24",
+                       "x25", "x26", "x27", "x28", "x30", "v0", "v1", "v2", "v3", "v4", "v5", "v6",
+                       "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17",
+                       "v18", "v19", "v20", "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28",
+                       "v29", "v30", "v31", "memory", "cc" MAG_CONTEXT_SVE);
 }
 
 #endif
 
 /* From the current context `from' to `to'; returns when somebody switches to `from'. */
-static MAG_ALWAYS_INLINE void mag_context_switch(struct mag_context *from,
-                                                 struct mag_context *to)
+static MAG_ALWAYS_INLINE void mag_context_switch(struct mag_context *from, struct mag_context *to)
 {
     mag_context_announce(from, to, false);
     mag_context_jump(from, to);
@@ -282,8 +278,7 @@ static MAG_ALWAYS_INLINE void mag_context_switch(struct mag_context *from,
 }
 
 /* The last switch out of `from', whose stack and context are then free for reuse. */
-static MAG_ALWAYS_INLINE void mag_context_leave(struct mag_context *from,
-                                                struct mag_context *to)
+static MAG_ALWAYS_INLINE void mag_context_leave(struct mag_context *from, struct mag_context *to)
 {
     mag_context_announce(from, to, true);
     mag_context_jump(from, to);

@@ -59,8 +59,8 @@ enum {
 int mag_deque_init(struct mag_deque *d, bool (*hungry)(struct mag_deque *d))
 {
     *d = (struct mag_deque){ .hungry = hungry };
-    d->hot.slots = mag_mem_alloc_aligned(MAG_CACHE_BYTES,
-                                         MAG_DEQUE_SLOTS * sizeof(struct mag_work *));
+    d->hot.slots =
+        mag_mem_alloc_aligned(MAG_CACHE_BYTES, MAG_DEQUE_SLOTS * sizeof(struct mag_work *));
     if (d->hot.slots == NULL)
         return -ENOMEM;
     for (unsigned i = 0; i < MAG_DEQUE_SLOTS; i++)
@@ -160,7 +160,7 @@ bool mag_deque_push_known(struct mag_deque *d, struct mag_work *work)
  */
 static bool pop_slow(struct mag_deque *d, uint64_t b)
 {
-    bool     is_mine;
+    bool is_mine;
     uint64_t guard;
 
     lock(d);
@@ -195,7 +195,7 @@ static bool pop_at(struct mag_deque *d, uint64_t b)
 struct mag_work *mag_deque_pop(struct mag_deque *d)
 {
     while (!mag_deque_is_empty(d)) {
-        uint64_t         b = d->hot.bot - 1;
+        uint64_t b = d->hot.bot - 1;
         struct mag_work *work = slot_load(d, b);
 
         if (!pop_at(d, b))
@@ -210,7 +210,7 @@ struct mag_work *mag_deque_pop(struct mag_deque *d)
 struct mag_work *mag_deque_pop_oldest(struct mag_deque *d)
 {
     struct mag_work *work = NULL;
-    uint64_t         top;
+    uint64_t top;
 
     lock(d);
     for (top = mag_load_relaxed(&d->top); top < d->hot.bot && work == NULL; top++)
@@ -260,9 +260,9 @@ void mag_deque_request(struct mag_deque *d)
 /* Under the victim's lock. */
 static struct mag_work *steal_half(struct mag_deque *thief, struct mag_deque *victim)
 {
-    uint64_t         top = mag_load_relaxed(&victim->top);
-    uint64_t         split = mag_load_acquire(&victim->split);
-    uint64_t         n = split > top ? (split - top + 1) / 2 : 0;
+    uint64_t top = mag_load_relaxed(&victim->top);
+    uint64_t split = mag_load_acquire(&victim->split);
+    uint64_t n = split > top ? (split - top + 1) / 2 : 0;
     struct mag_work *first = NULL;
 
     if (n > STEAL_MAX)
@@ -283,7 +283,7 @@ static struct mag_work *steal_half(struct mag_deque *thief, struct mag_deque *vi
 struct mag_work *mag_deque_steal(struct mag_deque *thief, struct mag_deque *victim)
 {
     struct mag_work *work;
-    bool             is_crowded;
+    bool is_crowded;
 
     if (!mag_deque_has_public(victim)) {
         /* relaxed: hints; the worst is a request too many or a round later */
@@ -307,7 +307,7 @@ bool mag_deque_force(struct mag_deque *d)
 {
     uint64_t n_exposed = mag_load_acquire(&d->n_exposed);
     uint64_t bot;
-    bool     forced = false;
+    bool forced = false;
 
     if (mag_load_relaxed(&d->hot.guard) != UINT64_MAX) {
         mag_deque_request(d);

@@ -15,16 +15,15 @@
 struct mag_deque {
     MAG_CACHELINE struct mag_hot hot; /* bot [owner]; lim, guard [owner, and thieves ask]    */
     /* An upward call: work has become public; says whether anybody is hungry. */
-    bool (*hungry)(struct mag_deque *d);                    /* [const]                       */
-    MAG_CACHELINE struct mag_spin lock;                     /* who moves top, or lowers split */
-    mag_atomic(uint64_t) top;                               /* [lock] next to be stolen      */
-    mag_atomic(uint64_t) split;                             /* [owner; a forcing thief under
-                                                             * the lock] end of the public part */
-    mag_atomic(uint64_t) n_exposed;                         /* [owner] times guard was restored */
+    bool (*hungry)(struct mag_deque *d); /* [const]                       */
+    MAG_CACHELINE struct mag_spin lock;  /* who moves top, or lowers split */
+    mag_atomic(uint64_t) top;            /* [lock] next to be stolen      */
+    mag_atomic(uint64_t) split;     /* [owner; or a forcing thief, lock] end of the public part */
+    mag_atomic(uint64_t) n_exposed; /* [owner] times guard was restored */
 };
 
 /* -ENOMEM. */
-int  mag_deque_init(struct mag_deque *d, bool (*hungry)(struct mag_deque *d));
+int mag_deque_init(struct mag_deque *d, bool (*hungry)(struct mag_deque *d));
 void mag_deque_fini(struct mag_deque *d);
 
 /* The same for a work that others know already and may be waiting for. */

@@ -31,16 +31,15 @@ void mag_fiber_describe(const struct mag_stack *stack, char *buf, size_t n)
     if (t == NULL)
         mag_check_text(buf, n, "a part of a task (mag_fork)");
     else if (mag_task_site(root))
-        mag_check_text(buf, n, "task '%s' (function '%s', spawned at %s:%d)",
-                       mag_task_name(root), t->type->name, mag_task_site(root)->file,
-                       mag_task_site(root)->line);
+        mag_check_text(buf, n, "task '%s' (function '%s', spawned at %s:%d)", mag_task_name(root),
+                       t->type->name, mag_task_site(root)->file, mag_task_site(root)->line);
     else
         mag_check_text(buf, n, "task '%s' (function '%s')", mag_task_name(root), t->type->name);
 }
 
 struct mag_fiber *mag_fiber_new(struct mag_stacks *stacks, size_t bytes, void (*entry)(void *f))
 {
-    struct mag_stack  stack;
+    struct mag_stack stack;
     struct mag_fiber *f;
 
     if (mag_stack_get(stacks, bytes, &stack) < 0)

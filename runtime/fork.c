@@ -31,14 +31,14 @@ int mag_fork_pop_slow_(struct mag_hot *hot, struct mag_fork *fork)
 }
 
 struct join {
-    struct mag_work  *work;
+    struct mag_work *work;
     struct mag_fiber *fiber;
 };
 
 static void join_register(void *arg)
 {
     struct join *j = arg;
-    uint64_t     slot = mag_load_acquire(&j->work->slot);
+    uint64_t slot = mag_load_acquire(&j->work->slot);
 
     do {
         if (slot == MAG_SLOT_DONE) {
@@ -51,7 +51,7 @@ static void join_register(void *arg)
 int mag_fork_wait_(struct mag_fork *fork)
 {
     struct mag_worker *w = mag_worker_self();
-    struct join        j = { .work = &fork->work };
+    struct join j = { .work = &fork->work };
 
     if (mag_load_acquire(&fork->work.slot) == MAG_SLOT_DONE)
         return 0;

@@ -45,30 +45,30 @@ enum { AHEAD = 6 }; /* children fetched ahead */
 
 struct feeder {
     struct mag_work work;
-    struct mag_message msg;      /* on its way through rt->inject, if a deque was full */
+    struct mag_message msg; /* on its way through rt->inject, if a deque was full */
     struct gather *g;
-    struct feeder *next;         /* [g->feeders] */
+    struct feeder *next; /* [g->feeders] */
     struct mag_worker *pushed_by;
     size_t lo, hi;
 };
 
 struct gather {
     struct mag_wait wait;
-    struct mag_waiter waiter;    /* of every child that is not called in place */
-    struct mag_message msg;      /* a failure elsewhere, on its way home */
-    struct mag_worker *home;     /* [const] */
-    struct mag_fiber *fiber;     /* [const] the awaiter */
-    struct mag_task *owner;      /* [const] its task, which inherits traces */
-    mag_atomic(void *) *children; /* [home frees, who runs a child marks] see above */
-    size_t n;                    /* [const] */
-    char *results;               /* [const] may be NULL */
-    size_t result_bytes;         /* [const] */
-    int *rcs;                    /* [const] may be NULL */
-    mag_atomic(size_t) pending;  /* [any] shares, see above */
-    mag_atomic(size_t) cursor;   /* [any] lanes: the next child */
-    mag_atomic(uint32_t) is_stopping; /* [any] what begins now is cancelled */
-    mag_atomic(int32_t) first_rc;     /* [any] the first error */
-    mag_atomic(uint32_t) is_sent;     /* [any] msg is in use, or was */
+    struct mag_waiter waiter;            /* of every child that is not called in place */
+    struct mag_message msg;              /* a failure elsewhere, on its way home */
+    struct mag_worker *home;             /* [const] */
+    struct mag_fiber *fiber;             /* [const] the awaiter */
+    struct mag_task *owner;              /* [const] its task, which inherits traces */
+    mag_atomic(void *) * children;       /* [home frees, who runs a child marks] see above */
+    size_t n;                            /* [const] */
+    char *results;                       /* [const] may be NULL */
+    size_t result_bytes;                 /* [const] */
+    int *rcs;                            /* [const] may be NULL */
+    mag_atomic(size_t) pending;          /* [any] shares, see above */
+    mag_atomic(size_t) cursor;           /* [any] lanes: the next child */
+    mag_atomic(uint32_t) is_stopping;    /* [any] what begins now is cancelled */
+    mag_atomic(int32_t) first_rc;        /* [any] the first error */
+    mag_atomic(uint32_t) is_sent;        /* [any] msg is in use, or was */
     mag_atomic(struct feeder *) feeders; /* [any] split off; freed at the end */
     struct feeder first;
 };
@@ -121,7 +121,7 @@ static void cancel_children(struct gather *g)
 
     for (size_t i = 0; i < g->n; i++) {
         struct mag_task *t = child(g, i);
-        uint32_t         kind = t ? mag_load_relaxed(&t->head.used) : 0;
+        uint32_t kind = t ? mag_load_relaxed(&t->head.used) : 0;
         if (kind == MAG_FUTURE)
             n_abandoned += abandon(g, i, t);
         else if (kind == MAG_COROUTINE && mag_load_relaxed(&t->is_begun) && !mag_task_is_done(t))
@@ -165,7 +165,7 @@ static void stop(struct gather *g)
 
 static void note_rc(struct gather *g, int rc)
 {
-    int32_t  none = 0;
+    int32_t none = 0;
     uint32_t sent = 0;
 
     if (rc >= 0)
@@ -182,8 +182,8 @@ static void note_rc(struct gather *g, int rc)
 static void gather_cancel(struct mag_wait *wait)
 {
     struct gather *g = mag_container_of(wait, struct gather, wait);
-    int32_t        none = 0;
-    uint32_t       sent = 0;
+    int32_t none = 0;
+    uint32_t sent = 0;
 
     if (!take_share(g))
         return;
@@ -280,9 +280,9 @@ static size_t wait_for_child(struct gather *g, size_t i, struct mag_task *t)
 /* Runs or waits for child i: 1 if it has ended, 0 if it will give its share up. */
 static size_t run_child(struct gather *g, size_t i)
 {
-    struct mag_task  *t = child(g, i);
+    struct mag_task *t = child(g, i);
     struct mag_fiber *f = mag_fiber_self();
-    int               rc;
+    int rc;
 
     if (MAG_UNLIKELY(t == NULL)) {
         if (g->rcs)
@@ -344,7 +344,7 @@ static size_t feed(struct gather *g, struct feeder *fd)
 
     for (;;) {
         size_t i = fd->lo++;
-        bool   is_last = fd->lo == fd->hi;
+        bool is_last = fd->lo == fd->hi;
 
         if (i + AHEAD < fd->hi)
             fetch(g, i + AHEAD);
@@ -362,7 +362,7 @@ static void split_range(struct mag_worker *w, struct feeder *fd)
 {
     struct feeder *half = mag_mem_alloc(sizeof *half);
     struct gather *g = fd->g;
-    size_t         mid = fd->lo + (fd->hi - fd->lo) / 2;
+    size_t mid = fd->lo + (fd->hi - fd->lo) / 2;
 
     if (half == NULL)
         return;
@@ -378,9 +378,9 @@ static void split_range(struct mag_worker *w, struct feeder *fd)
 /* work.run of a feeder: on a fiber of its own, on any worker. */
 static void feeder_run(struct mag_work *work)
 {
-    struct feeder     *fd = mag_container_of(work, struct feeder, work);
+    struct feeder *fd = mag_container_of(work, struct feeder, work);
     struct mag_worker *w = mag_worker_self();
-    struct gather     *g = fd->g;
+    struct gather *g = fd->g;
 
     mag_fetch_add(&g->pending, 1); /* children remain, so g is alive */
     w->fiber->current = NULL;
@@ -433,7 +433,7 @@ static size_t run_lane(struct gather *g)
 
 static void lane_run(struct mag_work *work)
 {
-    struct gather     *g = mag_container_of(work, struct feeder, work)->g;
+    struct gather *g = mag_container_of(work, struct feeder, work)->g;
     struct mag_worker *w = mag_worker_self();
 
     w->fiber->current = NULL;
@@ -477,7 +477,7 @@ static void wait_all(struct gather *g, size_t n_ended)
 
 static void collect_entry(struct gather *g, size_t i)
 {
-    uintptr_t        e = entry(g, i);
+    uintptr_t e = entry(g, i);
     struct mag_task *t = mag_task_of((void *)(e & ~(uintptr_t)MARKS));
 
     if (!(e & MARKS)) {
@@ -539,8 +539,8 @@ static int gather_outside(struct gather *g)
 static int run_all(struct mag_worker *w, struct gather *g, size_t limit)
 {
     struct feeder *lanes = NULL;
-    bool           has_lanes = limit && limit < g->n;
-    size_t         n_ended;
+    bool has_lanes = limit && limit < g->n;
+    size_t n_ended;
 
     if (has_lanes && limit > 1) {
         lanes = push_lanes(w, g, limit - 1);
@@ -560,14 +560,14 @@ int mag_gather(void *results, size_t result_bytes, void **awaitables, size_t n,
                const struct mag_gather_options *options)
 {
     struct mag_worker *w = mag_worker_self();
-    struct gather      g = { .wait.cancel = gather_cancel,
-                             .waiter.notify = child_notify,
-                             .children = awaitables,
-                             .n = n,
-                             .results = results,
-                             .result_bytes = result_bytes,
-                             .rcs = options ? options->rcs : NULL,
-                             .pending = n + 1 };
+    struct gather g = { .wait.cancel = gather_cancel,
+                        .waiter.notify = child_notify,
+                        .children = awaitables,
+                        .n = n,
+                        .results = results,
+                        .result_bytes = result_bytes,
+                        .rcs = options ? options->rcs : NULL,
+                        .pending = n + 1 };
 
     if (n == 0)
         return 0;

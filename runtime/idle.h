@@ -17,11 +17,11 @@ struct mag_sleeper {
 /* One per runtime. */
 struct mag_idle {
     MAG_CACHELINE mag_atomic(uint32_t) n_searching; /* [any]  */
-    mag_atomic(uint32_t) n_parked;                /* [lock] read without it  */
-    struct mag_spin lock;                         /* who parks, and who is claimed */
-    MAG_CACHELINE struct mag_sleeper *sleepers;   /* [const] n of them */
-    uint32_t n;                                   /* [const] */
-    mag_atomic(uint32_t) has_watch;               /* [any] a sleeper looks after busy ones */
+    mag_atomic(uint32_t) n_parked;                  /* [lock] read without it  */
+    struct mag_spin lock;                           /* who parks, and who is claimed */
+    MAG_CACHELINE struct mag_sleeper *sleepers;     /* [const] n of them */
+    uint32_t n;                                     /* [const] */
+    mag_atomic(uint32_t) has_watch;                 /* [any] a sleeper looks after busy ones */
 };
 
 void mag_idle_init(struct mag_idle *idle, struct mag_sleeper *sleepers, uint32_t n);

@@ -15,7 +15,7 @@
 #include "atomic.h"
 
 struct mag_inbox_node {
-    struct mag_inbox_node *next;              /* [inbox] while pushed; then of the taker */
+    struct mag_inbox_node *next; /* [inbox] while pushed; then of the taker */
 };
 
 struct mag_inbox {

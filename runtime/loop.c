@@ -30,9 +30,9 @@
 #include "sys.h"
 
 enum {
-    FORCE_NS = 20 * 1000,    /* a search this long may publish for a silent owner     */
-    WAKES_PER_POLL = 20,     /* a worker rings for help so often in MAG_POLL_NS       */
-    TINY_NS = 3000,          /* stolen work shorter than this was not worth it        */
+    FORCE_NS = 20 * 1000, /* a search this long may publish for a silent owner     */
+    WAKES_PER_POLL = 20,  /* a worker rings for help so often in MAG_POLL_NS       */
+    TINY_NS = 3000,       /* stolen work shorter than this was not worth it        */
     BACKOFF_MAX_NS = 8000,
     WATCH_NS = 10 * 1000 * 1000, /* a sleeper looks after busy workers so often       */
 };
@@ -95,7 +95,7 @@ static struct mag_worker *victim(struct mag_worker *w, unsigned i)
 
 static struct mag_work *steal(struct mag_worker *w)
 {
-    unsigned         first = mag_rand_below(&w->rand, w->rt->n_workers);
+    unsigned first = mag_rand_below(&w->rand, w->rt->n_workers);
     struct mag_work *work = NULL;
 
     for (unsigned i = 0; i < w->rt->n_workers && !work; i++) {
@@ -137,15 +137,14 @@ static void back_off(struct mag_worker *w, mag_time now)
         w->backoff = w->backoff ? 2 * w->backoff : TINY_NS / 6;
     if (w->backoff > BACKOFF_MAX_NS)
         w->backoff = BACKOFF_MAX_NS;
-    for (until = now + w->backoff; now < until && mag_inbox_empty(&w->inbox);
-         now = mag_clock_now())
+    for (until = now + w->backoff; now < until && mag_inbox_empty(&w->inbox); now = mag_clock_now())
         mag_cpu_relax();
 }
 
 /* Spins for work; the ring, which is this worker's alone, included. */
 static struct mag_work *search(struct mag_worker *w)
 {
-    mag_time         begun = mag_clock_now(), now = begun;
+    mag_time begun = mag_clock_now(), now = begun;
     struct mag_work *work = NULL;
 
     ask_all(w);
@@ -192,11 +191,11 @@ static bool sees_own_work(struct mag_worker *w)
  */
 static void park(struct mag_worker *w)
 {
-    struct mag_idle    *idle = &w->rt->idle;
+    struct mag_idle *idle = &w->rt->idle;
     struct mag_sleeper *s = &idle->sleepers[w->id];
-    mag_time            deadline = mag_timers_next(&w->timers);
-    uint32_t            watch = 0;
-    bool                is_watch, sees_public;
+    mag_time deadline = mag_timers_next(&w->timers);
+    uint32_t watch = 0;
+    bool is_watch, sees_public;
 
     mag_idle_park(idle, s);
     ask_all(w);
@@ -217,10 +216,10 @@ static void park(struct mag_worker *w)
 
 static struct mag_fiber *idle(struct mag_worker *w)
 {
-    struct mag_idle    *i = &w->rt->idle;
+    struct mag_idle *i = &w->rt->idle;
     struct mag_sleeper *s = &i->sleepers[w->id];
-    struct mag_work    *work = NULL;
-    bool                has_found;
+    struct mag_work *work = NULL;
+    bool has_found;
 
     if (mag_idle_search_begin(i, s)) {
         work = search(w);
@@ -261,8 +260,8 @@ static void loop(struct mag_worker *w)
 static bool is_anybody_hungry(struct mag_deque *d)
 {
     struct mag_worker *w = (struct mag_worker *)d;
-    struct mag_idle   *idle = &w->rt->idle;
-    uint64_t           ticks;
+    struct mag_idle *idle = &w->rt->idle;
+    uint64_t ticks;
 
     if (!mag_idle_is_hungry(idle))
         return false;
@@ -318,9 +317,9 @@ static void started(struct mag_worker *w, int rc)
 
 void *mag_loop_main(void *worker)
 {
-    struct mag_worker   *w = worker;
+    struct mag_worker *w = worker;
     struct mag_stack_alt alt;
-    int                  rc = mag_stack_altstack_init(&alt);
+    int rc = mag_stack_altstack_init(&alt);
 
     if (rc == 0)
         rc = mag_worker_reserve(w);

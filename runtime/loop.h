@@ -7,7 +7,7 @@
 #include "worker.h"
 
 /* A zeroed worker; -ENOMEM. */
-int  mag_loop_init(struct mag_worker *w, struct mag_rt *rt, unsigned id);
+int mag_loop_init(struct mag_worker *w, struct mag_rt *rt, unsigned id);
 void mag_loop_fini(struct mag_worker *w);
 
 /* The body of the worker's thread. */

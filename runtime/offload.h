@@ -74,8 +74,7 @@ void mag_offload_init(struct mag_offload *o, unsigned n_threads_max);
  * last that the pool does with it.  -EAGAIN, or what else kept a thread from starting,
  * if the lane has no thread at all; then the job is the caller's again.
  */
-MAG_MUST_USE int mag_offload_submit(struct mag_offload *o, enum mag_lane lane,
-                                    struct mag_job *job);
+MAG_MUST_USE int mag_offload_submit(struct mag_offload *o, enum mag_lane lane, struct mag_job *job);
 
 /*
  * True: no thread had taken the job, none will, and done is not called.  False: it

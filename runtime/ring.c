@@ -56,9 +56,9 @@ enum {
 };
 
 static struct {
-    mag_atomic(uint32_t) n_taken;      /* [any] sentences begun */
-    mag_atomic(const char *) latest;   /* [any] the last one finished */
-    char text[SLOTS][WHY_BYTES];       /* [any] each by who took it */
+    mag_atomic(uint32_t) n_taken;    /* [any] sentences begun */
+    mag_atomic(const char *) latest; /* [any] the last one finished */
+    char text[SLOTS][WHY_BYTES];     /* [any] each by who took it */
 } why;
 
 void mag_ring_set_why(const char *format, ...)
@@ -129,7 +129,7 @@ static const struct {
     const char *name;
     int (*open)(struct mag_ring **out, unsigned entries);
 } backends[] = {
-    {"io_uring", mag_ring_uring_open},
+    { "io_uring", mag_ring_uring_open },
 };
 
 static int open_named(struct mag_ring **out, const char *name, unsigned entries)

@@ -93,13 +93,13 @@ struct mag_ring_ops {
 
 /* The part of a ring that every back-end begins with; hot, so read in line. */
 struct mag_ring {
-    const struct mag_ring_ops *ops;             /* [const] */
-    uint32_t n_in_flight;                       /* [owner] submitted, not completed */
-    uint32_t n_queued;                          /* [owner] flush has something to do */
-    uint32_t reaped;                            /* [owner] completions taken so far */
-    uint32_t attention_mask;                    /* [const] bits of *attention that mean "reap" */
-    const mag_atomic(uint32_t) *posted;         /* [const] completions posted so far */
-    const mag_atomic(uint32_t) *attention;      /* [const] flags of the back-end */
+    const struct mag_ring_ops *ops;         /* [const] */
+    uint32_t n_in_flight;                   /* [owner] submitted, not completed */
+    uint32_t n_queued;                      /* [owner] flush has something to do */
+    uint32_t reaped;                        /* [owner] completions taken so far */
+    uint32_t attention_mask;                /* [const] bits of *attention that mean "reap" */
+    const mag_atomic(uint32_t) * posted;    /* [const] completions posted so far */
+    const mag_atomic(uint32_t) * attention; /* [const] flags of the back-end */
 };
 
 struct mag_ring_options {

@@ -106,14 +106,14 @@ enum {
 
 struct uring {
     struct mag_ring base;
-    struct io_uring kernel;    /* [owner] liburing's view of the shared queues */
-    struct mag_fifo backlog;   /* [owner] ops for which the SQ had no room */
-    struct mag_fifo cancels;   /* [owner] ops to be cancelled for which it had none */
-    uint16_t generation;       /* [owner] of the last operation submitted */
-    bool wake_armed;           /* [owner] the READ of wake_fd is in flight */
-    int64_t wakes_owed;        /* [owner] see invariant 5 */
-    uint64_t wake_value;       /* [kernel] while wake_armed */
-    int wake_fd;               /* [const] */
+    struct io_uring kernel;  /* [owner] liburing's view of the shared queues */
+    struct mag_fifo backlog; /* [owner] ops for which the SQ had no room */
+    struct mag_fifo cancels; /* [owner] ops to be cancelled for which it had none */
+    uint16_t generation;     /* [owner] of the last operation submitted */
+    bool wake_armed;         /* [owner] the READ of wake_fd is in flight */
+    int64_t wakes_owed;      /* [owner] see invariant 5 */
+    uint64_t wake_value;     /* [kernel] while wake_armed */
+    int wake_fd;             /* [const] */
 
     MAG_CACHELINE mag_atomic(uint32_t) wake; /* [any] AWAKE, ASLEEP or WOKEN */
 };
@@ -218,15 +218,14 @@ static bool is_transient(int rc)
 
 static void count_queued(struct uring *u)
 {
-    u->base.n_queued = (uint32_t)(io_uring_sq_ready(&u->kernel) + u->backlog.count +
-                                  u->cancels.count);
+    u->base.n_queued =
+        (uint32_t)(io_uring_sq_ready(&u->kernel) + u->backlog.count + u->cancels.count);
 }
 
 /* Room for what one enter may complete at once; otherwise reaping comes first. */
 static bool cq_has_room(struct uring *u)
 {
-    return io_uring_cq_ready(&u->kernel) + u->kernel.sq.ring_entries <=
-           u->kernel.cq.ring_entries;
+    return io_uring_cq_ready(&u->kernel) + u->kernel.sq.ring_entries <= u->kernel.cq.ring_entries;
 }
 
 /* Enters the kernel with what is in the SQ: how much it took, or -errno. */
@@ -425,14 +424,14 @@ static int enter_and_wait(struct uring *u, mag_time deadline)
     if (deadline <= now)
         return io_uring_submit_and_get_events(&u->kernel);
     mag_time left = deadline - now;
-    struct __kernel_timespec ts = {.tv_sec = left / MAG_SECOND, .tv_nsec = left % MAG_SECOND};
+    struct __kernel_timespec ts = { .tv_sec = left / MAG_SECOND, .tv_nsec = left % MAG_SECOND };
     return io_uring_submit_and_wait_timeout(&u->kernel, &cqe, 1, &ts, NULL);
 }
 
 /* Waits without handing over, since the kernel would not take it. */
 static void back_off(struct uring *u)
 {
-    struct __kernel_timespec ts = {.tv_sec = 0, .tv_nsec = BACK_OFF_NS};
+    struct __kernel_timespec ts = { .tv_sec = 0, .tv_nsec = BACK_OFF_NS };
     struct io_uring_cqe *cqe;
     (void)io_uring_wait_cqes(&u->kernel, &cqe, 1, &ts, NULL);
 }
@@ -570,7 +569,7 @@ static int setup(struct io_uring *ring, unsigned entries)
 
 static void explain(int rc)
 {
-    struct rlimit limit = {0};
+    struct rlimit limit = { 0 };
     switch (rc) {
     case -ENOMEM:
         (void)mag_sys_getrlimit(RLIMIT_MEMLOCK, &limit); /* on failure it reads 0 */
@@ -601,11 +600,11 @@ static void explain(int rc)
 /* Improvements that the ring works without, so failures do not matter. */
 static void tune(struct io_uring *ring)
 {
-    unsigned iowq[2] = {IOWQ_BOUNDED_MAX, IOWQ_UNBOUNDED_MAX};
+    unsigned iowq[2] = { IOWQ_BOUNDED_MAX, IOWQ_UNBOUNDED_MAX };
     if (mag_sys_fault(MAG_SYS_URING_REGISTER) == 0)
-        (void)io_uring_register_ring_fd(ring);                   /* 5.18 */
+        (void)io_uring_register_ring_fd(ring); /* 5.18 */
     if (mag_sys_fault(MAG_SYS_URING_REGISTER) == 0)
-        (void)io_uring_register_iowq_max_workers(ring, iowq);    /* 5.15 */
+        (void)io_uring_register_iowq_max_workers(ring, iowq); /* 5.15 */
     (void)io_uring_ring_dontfork(ring); /* a child cannot spoil the queues (liburing#612) */
 }
 
@@ -642,7 +641,7 @@ int mag_ring_uring_open(struct mag_ring **out, unsigned entries)
         mag_ring_set_why("io_uring: ENOMEM: no memory for the ring");
         return -ENOMEM;
     }
-    *u = (struct uring){.wake = AWAKE};
+    *u = (struct uring){ .wake = AWAKE };
     int rc = open_both(u, entries < ENTRIES_MAX ? entries : ENTRIES_MAX);
     if (rc) {
         explain(rc);

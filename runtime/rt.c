@@ -42,7 +42,7 @@
 
 static struct {
     struct mag_spin lock;
-    char            text[512];
+    char text[512];
     mag_atomic(uint32_t) n_runtimes;
 } process;
 
@@ -91,22 +91,23 @@ static int inside_task(const char *what)
 {
     return fail(-EDEADLK,
                 "%s inside a task would block its worker: await the coroutine instead, "
-                "as in `await(co)' or mag_await(co, &result, sizeof result)", what);
+                "as in `await(co)' or mag_await(co, &result, sizeof result)",
+                what);
 }
 
 /* MAGPIE_WORKERS, or what this process may use. */
 static int workers_wanted(const struct mag_rt_options *o, unsigned *n)
 {
     const char *text = mag_sys_getenv("MAGPIE_WORKERS");
-    char       *end = NULL;
-    long        value;
+    char *end = NULL;
+    long value;
 
     *n = o->workers;
     if (*n == 0 && text && *text) {
         value = strtol(text, &end, 10);
         if (*end || value < 1 || value > MAG_WORKERS_MAX)
-            return fail(-EINVAL, "MAGPIE_WORKERS is \"%s\"; it must be a number from 1 to %d",
-                        text, (int)MAG_WORKERS_MAX);
+            return fail(-EINVAL, "MAGPIE_WORKERS is \"%s\"; it must be a number from 1 to %d", text,
+                        (int)MAG_WORKERS_MAX);
         *n = (unsigned)value;
     }
     if (*n == 0)
@@ -142,10 +143,10 @@ static void memory_free(struct mag_rt *rt, unsigned n_init)
 
 static int memory_new(struct mag_rt **out, unsigned n)
 {
-    struct mag_rt      *rt = mag_mem_alloc_aligned(MAG_CACHE_BYTES, sizeof *rt);
+    struct mag_rt *rt = mag_mem_alloc_aligned(MAG_CACHE_BYTES, sizeof *rt);
     struct mag_sleeper *sleepers;
-    size_t              bytes = n * sizeof *rt->workers;
-    unsigned            i = 0;
+    size_t bytes = n * sizeof *rt->workers;
+    unsigned i = 0;
 
     if (rt == NULL)
         return -ENOMEM;
@@ -172,7 +173,7 @@ static int memory_new(struct mag_rt **out, unsigned n)
 static int wait_started(struct mag_rt *rt, unsigned n)
 {
     uint32_t seen;
-    int      rc = 0;
+    int rc = 0;
 
     while ((seen = mag_load_acquire(&rt->n_started)) < n)
         mag_sys_futex_wait(&rt->n_started, seen, MAG_NEVER);
@@ -194,17 +195,16 @@ static void stop_workers(struct mag_rt *rt, unsigned n)
 
 static int start_workers(struct mag_rt *rt)
 {
-    char     name[16];
+    char name[16];
     unsigned n = 0;
-    int      rc = 0, started;
+    int rc = 0, started;
 
     for (; n < rt->n_workers && rc == 0; n += rc == 0) {
         snprintf(name, sizeof name, "mag-%u", (unsigned short)n);
         rc = mag_sys_thread_start(&rt->workers[n].thread, mag_loop_main, &rt->workers[n], name);
     }
     if (rc < 0)
-        fail(rc, "cannot start worker thread %u of %u: %s", n + 1, rt->n_workers,
-             mag_err_text(rc));
+        fail(rc, "cannot start worker thread %u of %u: %s", n + 1, rt->n_workers, mag_err_text(rc));
     started = wait_started(rt, n);
     if (rc == 0 && started < 0)
         rc = fail(started, "%s", *mag_ring_why() ? mag_ring_why() : mag_err_text(started));
@@ -236,10 +236,10 @@ static void process_trim(void)
 int mag_rt_new(struct mag_rt **out, const struct mag_rt_options *options)
 {
     static const struct mag_rt_options defaults;
-    const struct mag_rt_options       *o = options ? options : &defaults;
-    struct mag_rt                     *rt;
-    unsigned                           n_workers = 0;
-    int                                rc;
+    const struct mag_rt_options *o = options ? options : &defaults;
+    struct mag_rt *rt;
+    unsigned n_workers = 0;
+    int rc;
 
     if (mag_worker_self())
         return inside_task("mag_rt_new()");
@@ -290,7 +290,7 @@ static void cancel_level(struct mag_rt *rt, enum mag_cancel_level level)
     mag_store_seq(&rt->cancel_level, level);
     for (unsigned i = 0; i < rt->n_workers; i++) {
         struct mag_worker *w = &rt->workers[i];
-        uint32_t           idle = 0;
+        uint32_t idle = 0;
         if (!mag_cas(&w->sweep_sent, &idle, 1)) /* it will look at the level again */
             continue;
         w->sweep.deliver = mag_cancel_sweep;
@@ -304,7 +304,7 @@ static void drain(struct mag_rt *rt)
 
     mag_store_seq(&rt->is_draining, 1);
     cancel_level(rt, mag_load_relaxed(&rt->cancel_level) == MAG_CANCEL_ALL ? MAG_CANCEL_ALL
-                                                                            : MAG_CANCEL_DETACHED);
+                                                                           : MAG_CANCEL_DETACHED);
     for (;;) {
         progress = mag_load_acquire(&rt->progress);
         if (is_drained(rt))
@@ -318,9 +318,9 @@ static void drain(struct mag_rt *rt)
 enum { LEFT_MAX = 16 };
 
 struct leftovers {
-    struct mag_rt   *rt;
+    struct mag_rt *rt;
     struct mag_task *tasks[LEFT_MAX];
-    unsigned         n;
+    unsigned n;
 };
 
 /* By address only: of an object of another runtime it may be gone. */
@@ -334,9 +334,9 @@ static bool is_home_of(const struct mag_rt *rt, uintptr_t home)
 static void find_leftover(struct mag_slab_head *block, void *arg)
 {
     struct leftovers *l = arg;
-    struct mag_task  *t = mag_container_of(block, struct mag_task, head);
+    struct mag_task *t = mag_container_of(block, struct mag_task, head);
 
-    uint32_t         kind = mag_load_acquire(&block->used);
+    uint32_t kind = mag_load_acquire(&block->used);
 
     if ((kind != MAG_COROUTINE && kind != MAG_FUTURE) || l->n == LEFT_MAX ||
         !is_home_of(l->rt, mag_load_relaxed(&t->home)))
@@ -415,7 +415,7 @@ static void report_failure(struct mag_rt *rt, const struct mag_task *t, int rc)
 int mag_rt_run(struct mag_rt *rt, void *coro, void *result)
 {
     struct mag_task *t = mag_task_of(coro);
-    int              rc;
+    int rc;
 
     if (mag_worker_self())
         return say(inside_task("mag_rt_run()"));
@@ -433,7 +433,7 @@ int mag_rt_run(struct mag_rt *rt, void *coro, void *result)
 int mag_run_with(void *coro, void *result, const struct mag_rt_options *options)
 {
     struct mag_rt *rt;
-    int            rc;
+    int rc;
 
     if (mag_worker_self()) {
         mag_close(coro);

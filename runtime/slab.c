@@ -28,10 +28,10 @@ enum {
 };
 
 struct chunk {
-    struct mag_list link;  /* [lock]  */
-    uint32_t size_class;   /* [const] */
-    uint32_t n_blocks;     /* [const] */
-    uint32_t n_cut;        /* [lock]  blocks handed out at least once */
+    struct mag_list link; /* [lock]  */
+    uint32_t size_class;  /* [const] */
+    uint32_t n_blocks;    /* [const] */
+    uint32_t n_cut;       /* [lock]  blocks handed out at least once */
     MAG_CACHELINE char blocks[];
 };
 
@@ -42,13 +42,13 @@ struct loose {
 };
 
 static struct {
-    struct mag_spin           lock;
-    struct mag_list           chunks;                       /* [lock] */
-    struct mag_slab_magazine *full[MAG_SLAB_CLASSES + 1];   /* [lock] */
-    struct loose             *loose[MAG_SLAB_CLASSES + 1];  /* [lock] */
-    struct chunk             *fresh[MAG_SLAB_CLASSES + 1];  /* [lock] newest, not all cut */
-    struct mag_slab_magazine *empty;                        /* [lock] */
-    size_t                    n_caches;                     /* [lock] */
+    struct mag_spin lock;
+    struct mag_list chunks;                               /* [lock] */
+    struct mag_slab_magazine *full[MAG_SLAB_CLASSES + 1]; /* [lock] */
+    struct loose *loose[MAG_SLAB_CLASSES + 1];            /* [lock] */
+    struct chunk *fresh[MAG_SLAB_CLASSES + 1];            /* [lock] newest, not all cut */
+    struct mag_slab_magazine *empty;                      /* [lock] */
+    size_t n_caches;                                      /* [lock] */
 } pool;
 
 static struct mag_slab_head *block_at(struct chunk *c, uint32_t i)
@@ -93,7 +93,7 @@ static struct mag_slab_head *cut(struct chunk *c)
 
 static void *large_new(size_t bytes)
 {
-    struct chunk         *c = chunk_new(LARGE, bytes, 1);
+    struct chunk *c = chunk_new(LARGE, bytes, 1);
     struct mag_slab_head *block;
 
     if (c == NULL)
@@ -122,7 +122,7 @@ static void large_free(struct mag_slab_head *block)
 /* Under the lock. */
 static struct mag_slab_head *take_one(uint32_t size_class)
 {
-    struct loose             *l = pool.loose[size_class];
+    struct loose *l = pool.loose[size_class];
     struct mag_slab_magazine *m = pool.full[size_class];
 
     if (l) {
@@ -144,7 +144,7 @@ static struct mag_slab_head *take_one(uint32_t size_class)
 /* A chunk from which blocks can be cut; false when memory is out. */
 static bool freshen(uint32_t size_class)
 {
-    size_t        bytes = (size_t)size_class * MAG_SLAB_STEP;
+    size_t bytes = (size_t)size_class * MAG_SLAB_STEP;
     struct chunk *c = chunk_new(size_class, bytes, (uint32_t)(CHUNK_BYTES / bytes)), *old;
 
     if (c == NULL)
@@ -276,8 +276,8 @@ void *mag_slab_refill(struct mag_slab_cache *cache, uint32_t size_class, size_t 
 
 void mag_slab_spill(struct mag_slab_cache *cache, struct mag_slab_head *block)
 {
-    uint32_t                  size_class = block->size_class;
-    struct mag_slab_bin      *bin = cache ? &cache->bins[size_class % LARGE] : NULL;
+    uint32_t size_class = block->size_class;
+    struct mag_slab_bin *bin = cache ? &cache->bins[size_class % LARGE] : NULL;
     struct mag_slab_magazine *m;
 
     if (size_class > MAG_SLAB_CLASSES) {

@@ -31,16 +31,16 @@
 #include "atomic.h"
 
 enum {
-    MAG_SLAB_RESERVED = 255,  /* used: handed out without a cache, not yet made           */
-    MAG_SLAB_STEP = 64,       /* block sizes are multiples of it                         */
-    MAG_SLAB_CLASSES = 32,    /* up to 2 KiB; larger objects are chunks of their own      */
-    MAG_SLAB_MAGAZINE = 126,  /* blocks in a magazine, which is 1 KiB then                */
-    MAG_SLAB_AHEAD = 8        /* blocks fetched ahead                                     */
+    MAG_SLAB_RESERVED = 255, /* used: handed out without a cache, not yet made           */
+    MAG_SLAB_STEP = 64,      /* block sizes are multiples of it                         */
+    MAG_SLAB_CLASSES = 32,   /* up to 2 KiB; larger objects are chunks of their own      */
+    MAG_SLAB_MAGAZINE = 126, /* blocks in a magazine, which is 1 KiB then                */
+    MAG_SLAB_AHEAD = 8       /* blocks fetched ahead                                     */
 };
 
 struct mag_slab_head {
-    mag_atomic(uint32_t) used;  /* [owner] not 0 while used                    */
-    uint32_t size_class;        /* [slab] const                                */
+    mag_atomic(uint32_t) used; /* [owner] not 0 while used                    */
+    uint32_t size_class;       /* [slab] const                                */
 };
 
 struct mag_slab_magazine {
@@ -61,7 +61,7 @@ struct mag_slab_cache {
 
 /* The slow halves: another magazine, or without a cache.  NULL when memory is out. */
 void *mag_slab_refill(struct mag_slab_cache *cache, uint32_t size_class, size_t bytes);
-void  mag_slab_spill(struct mag_slab_cache *cache, struct mag_slab_head *block);
+void mag_slab_spill(struct mag_slab_cache *cache, struct mag_slab_head *block);
 
 /* Begins an empty cache; gives all that is cached back, before the owner ends. */
 void mag_slab_open(struct mag_slab_cache *cache);

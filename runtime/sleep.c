@@ -47,9 +47,9 @@ int mag_yield(void)
 /* ---- the coroutine ----------------------------------------------------------------------- */
 
 struct mag_sleep_co {
-    char             value; /* what async.h shows of it */
-    mag_time         duration;
-    struct mag_wait  wait;
+    char value; /* what async.h shows of it */
+    mag_time duration;
+    struct mag_wait wait;
     struct mag_timer timer;
     void (*fire)(struct mag_timer *timer);
 };
@@ -82,10 +82,10 @@ static void leaf_cancel(struct mag_wait *wait)
 static int leaf_start(void *frame, void *result)
 {
     struct mag_sleep_co *s = frame;
-    struct mag_task     *t = mag_task_of_frame(s);
-    struct mag_worker   *w = mag_worker_self();
-    mag_time             now = mag_clock_now();
-    int                  rc;
+    struct mag_task *t = mag_task_of_frame(s);
+    struct mag_worker *w = mag_worker_self();
+    mag_time now = mag_clock_now();
+    int rc;
 
     (void)result;
     if (w == NULL)
@@ -118,7 +118,7 @@ static const struct mag_co_type sleep_type = {
 
 struct mag_sleep_co *mag_sleep_co(mag_time duration_ns)
 {
-    struct mag_task     *t = mag_co_make(&sleep_type, MAG_COROUTINE, __builtin_return_address(0));
+    struct mag_task *t = mag_co_make(&sleep_type, MAG_COROUTINE, __builtin_return_address(0));
     struct mag_sleep_co *s;
 
     if (t == NULL)
@@ -142,7 +142,7 @@ struct call {
 static void call_fire(struct mag_timer *timer)
 {
     struct mag_sleep_co *s = mag_container_of(timer, struct mag_sleep_co, timer);
-    struct call         *c = mag_container_of(s, struct call, sleep);
+    struct call *c = mag_container_of(s, struct call, sleep);
 
     c->fn(c->arg);
     leaf_end(s, 0);
@@ -158,8 +158,8 @@ static const struct mag_co_type call_type = {
 int mag_call_later(mag_time delay_ns, void (*fn)(void *arg), void *arg)
 {
     struct mag_worker *w = mag_worker_self();
-    struct mag_task   *t;
-    struct call       *c;
+    struct mag_task *t;
+    struct call *c;
 
     if (w == NULL)
         return -ENXIO;
@@ -169,7 +169,8 @@ int mag_call_later(mag_time delay_ns, void (*fn)(void *arg), void *arg)
     if (t == NULL)
         return -ENOMEM;
     c = mag_task_frame(t);
-    *c = (struct call){ .sleep = { .duration = delay_ns, .fire = call_fire }, .fn = fn, .arg = arg };
+    *c =
+        (struct call){ .sleep = { .duration = delay_ns, .fire = call_fire }, .fn = fn, .arg = arg };
     t->is_leaf = true;
     t->is_counted = true;
     mag_store_relaxed(&t->is_begun, 1);

@@ -54,8 +54,8 @@
 #endif
 #endif
 #ifndef VALGRIND_STACK_REGISTER
-#define VALGRIND_STACK_REGISTER(lo, hi) 0
-#define VALGRIND_STACK_DEREGISTER(id) (void)(id)
+#define VALGRIND_STACK_REGISTER(lo, hi)        0
+#define VALGRIND_STACK_DEREGISTER(id)          (void)(id)
 #define VALGRIND_MAKE_MEM_UNDEFINED(lo, bytes) (void)(lo)
 #endif
 
@@ -360,8 +360,7 @@ static void slot_give_cold(struct mag_stack_class *c, struct mag_stack_slot *slo
 }
 
 /* The warm list, if it is time to trim and nobody else does; it is then the caller's. */
-static struct mag_stack_slot *slot_give_warm(struct mag_stack_class *c,
-                                             struct mag_stack_slot *slot)
+static struct mag_stack_slot *slot_give_warm(struct mag_stack_class *c, struct mag_stack_slot *slot)
 {
     struct mag_stack_slot *to_trim = NULL;
 

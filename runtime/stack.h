@@ -28,7 +28,7 @@ struct mag_stack_slot;
 
 /* [owner] whoever got it.  A plain value: copy it freely, put it back once. */
 struct mag_stack {
-    char *lo;                    /* usable: [lo, lo + bytes), top 64-byte aligned; guard below */
+    char *lo; /* usable: [lo, lo + bytes), top 64-byte aligned; guard below */
     size_t bytes;
     struct mag_stack_slab *slab; /* where it belongs */
     struct mag_stack_slot *slot; /* which one of the slab's */
@@ -42,21 +42,21 @@ enum {
 /* Stacks of one size. */
 struct mag_stack_class {
     struct mag_spin lock;
-    bool is_trimming;              /* [lock] a thread is giving pages back */
-    unsigned bytes_log2;           /* [const] */
-    struct mag_stack_slab *slabs;  /* [lock] newest first; only the first has uncarved slots */
-    struct mag_stack_slot *warm;   /* [lock] free, with pages, last used first */
-    struct mag_stack_slot *cold;   /* [lock] free, without pages */
-    size_t n_warm;                 /* [lock] length of that list */
-    size_t n_used;                 /* [lock] stacks that are out */
-    size_t trim_at;                /* [lock] n_warm at which pages are given back */
+    bool is_trimming;             /* [lock] a thread is giving pages back */
+    unsigned bytes_log2;          /* [const] */
+    struct mag_stack_slab *slabs; /* [lock] newest first; only the first has uncarved slots */
+    struct mag_stack_slot *warm;  /* [lock] free, with pages, last used first */
+    struct mag_stack_slot *cold;  /* [lock] free, without pages */
+    size_t n_warm;                /* [lock] length of that list */
+    size_t n_used;                /* [lock] stacks that are out */
+    size_t trim_at;               /* [lock] n_warm at which pages are given back */
 };
 
 /* All stacks of one runtime. */
 struct mag_stacks {
     struct mag_stack_class classes[MAG_STACK_CLASSES];
-    bool unguarded_ok;              /* [const] hand out unguarded stacks at the guard limit */
-    mag_atomic(const char *) why;   /* [any] the last failure in a sentence */
+    bool unguarded_ok;            /* [const] hand out unguarded stacks at the guard limit */
+    mag_atomic(const char *) why; /* [any] the last failure in a sentence */
 };
 
 /* Makes no system call yet; 0. */

@@ -43,9 +43,9 @@ enum {
 static const int fault_signals[] = { SIGSEGV, SIGBUS };
 
 static struct {
-    struct mag_spin lock; /* of the first call */
-    bool is_installed;    /* [lock] */
-    mag_atomic(mag_stack_describe_fn *) describe; /* [any] the task layer's, or NULL */
+    struct mag_spin lock;                                   /* of the first call */
+    bool is_installed;                                      /* [lock] */
+    mag_atomic(mag_stack_describe_fn *) describe;           /* [any] the task layer's, or NULL */
     struct sigaction before[MAG_ARRAY_SIZE(fault_signals)]; /* [const once installed] */
 } watch;
 

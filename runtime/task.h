@@ -73,34 +73,33 @@ enum mag_origin { MAG_ORIGIN_MADE, MAG_ORIGIN_SITE, MAG_ORIGIN_INFO };
  * an object with a frame of up to 16 is two cache lines.
  */
 struct mag_task {
-    struct mag_slab_head head;                   /* used = enum mag_kind              */
-    struct mag_work work;                        /* slot: [any] the word, see above   */
-    const struct mag_co_type *type;              /* [const]                           */
-    mag_atomic(uintptr_t) home;                  /* [runner] the worker where it runs, or
-                                                  * a worker of its runtime + MAG_HOME_IDLE,
-                                                  * or 0: made outside any runtime    */
-    struct mag_fiber *fiber;                     /* [home] while it runs; not of a leaf */
+    struct mag_slab_head head;      /* used = enum mag_kind              */
+    struct mag_work work;           /* slot: [any] the word, see above   */
+    const struct mag_co_type *type; /* [const]                           */
+    /* [runner] the worker where it runs; or a worker of its runtime + MAG_HOME_IDLE; or 0:
+     * made outside any runtime */
+    mag_atomic(uintptr_t) home;
+    struct mag_fiber *fiber; /* [home] while it runs; not of a leaf */
     union {
-        struct mag_task *outer;                  /* [runner] who awaits it in place   */
-        struct mag_wait *leaf_wait;              /* [runner] how to cancel a leaf     */
+        struct mag_task *outer;     /* [runner] who awaits it in place   */
+        struct mag_wait *leaf_wait; /* [runner] how to cancel a leaf     */
     };
-    int32_t rc;                                  /* [runner] the body's               */
-    mag_atomic(uint8_t) is_cancelled;            /* [any] level-triggered             */
-    mag_atomic(uint8_t) is_begun;                /* [any] spawned, awaited; a future  */
-    uint8_t is_counted;                          /* [const] its end is counted        */
-    uint8_t is_leaf;                             /* [const] type->body starts it, and it
-                                                  * needs no stack                    */
-    mag_atomic(uint32_t) extra_refs;             /* [any] holders beyond the last one */
-    mag_atomic(uint8_t) is_sent;                 /* [any] a cancel message is under way */
-    uint8_t origin_kind;                         /* [handle] enum mag_origin          */
-    const mag_atomic(uint32_t) *scope_cancelled; /* [const] NULL: in no gather        */
-    struct mag_trace *trace;                     /* [runner], then [handle]           */
-    union {                                      /* [handle] where it comes from:     */
-        const void *made_at;                     /* return address of its constructor */
-        const struct mag_site *site;             /* where it was spawned              */
-        struct mag_spawn_info *info;             /* that, and options                 */
+    int32_t rc;                                   /* [runner] the body's               */
+    mag_atomic(uint8_t) is_cancelled;             /* [any] level-triggered             */
+    mag_atomic(uint8_t) is_begun;                 /* [any] spawned, awaited; a future  */
+    uint8_t is_counted;                           /* [const] its end is counted        */
+    uint8_t is_leaf;                              /* [const] type->body starts it: no stack */
+    mag_atomic(uint32_t) extra_refs;              /* [any] holders beyond the last one */
+    mag_atomic(uint8_t) is_sent;                  /* [any] a cancel message is under way */
+    uint8_t origin_kind;                          /* [handle] enum mag_origin          */
+    const mag_atomic(uint32_t) * scope_cancelled; /* [const] NULL: in no gather        */
+    struct mag_trace *trace;                      /* [runner], then [handle]           */
+    union {                                       /* [handle] where it comes from:     */
+        const void *made_at;                      /* return address of its constructor */
+        const struct mag_site *site;              /* where it was spawned              */
+        struct mag_spawn_info *info;              /* that, and options                 */
     };
-    struct mag_message msg;                      /* start elsewhere; then cancel      */
+    struct mag_message msg; /* start elsewhere; then cancel      */
 };
 
 enum { MAG_HOME_IDLE = 1 };
@@ -121,32 +120,30 @@ struct mag_spawn_info {
 struct mag_trace {
     struct mag_slab_head head;
     int rc;
-    bool is_caught;                              /* the next error begins anew        */
-    unsigned n;                                  /* may exceed MAG_TRACE_MAX          */
+    bool is_caught; /* the next error begins anew        */
+    unsigned n;     /* may exceed MAG_TRACE_MAX          */
     const struct mag_site *sites[MAG_TRACE_MAX];
 };
 
 struct mag_fiber {
-    struct mag_context context;                  /* while it does not run             */
-    struct mag_fifo_node link;                   /* [home] in ready                   */
-    struct mag_fiber *next_idle;                 /* [home] in the cache               */
-    struct mag_message msg;                      /* made ready by another thread      */
-    struct mag_waiter waiter;                    /* to be told that a task ended      */
-    mag_atomic(struct mag_worker *) home;        /* [home]                            */
-    struct mag_task *current;                    /* [home] innermost task running here */
-    struct mag_work *assigned;                   /* [home] what to run when resumed   */
-    struct mag_wait *wait;                       /* [home] NULL: not blocked, or not cancellable */
-    struct mag_stack stack;                      /* [const] */
-    char *floor;                                 /* [const] calls in place end here   */
-    struct mag_worker *waker;                    /* [waker] who made it ready last    */
-    unsigned n_wakes;                            /* [waker] how often in a row        */
-    bool is_portable;                            /* [home] what it waits for is bound to
-                                                  * no worker                         */
-    bool is_pinned;                              /* [home] runs a task that is        */
-    bool is_cancelled;                           /* [home] some task of the chain is  */
-    bool is_unchecked;                           /* [home] a task has been started
-                                                  * since the chain was last checked  */
-    bool is_special;                             /* [const] not of the default size   */
+    struct mag_context context;           /* while it does not run             */
+    struct mag_fifo_node link;            /* [home] in ready                   */
+    struct mag_fiber *next_idle;          /* [home] in the cache               */
+    struct mag_message msg;               /* made ready by another thread      */
+    struct mag_waiter waiter;             /* to be told that a task ended      */
+    mag_atomic(struct mag_worker *) home; /* [home]                            */
+    struct mag_task *current;             /* [home] innermost task running here */
+    struct mag_work *assigned;            /* [home] what to run when resumed   */
+    struct mag_wait *wait;                /* [home] NULL: not blocked, or not cancellable */
+    struct mag_stack stack;               /* [const] */
+    char *floor;                          /* [const] calls in place end here   */
+    struct mag_worker *waker;             /* [waker] who made it ready last    */
+    unsigned n_wakes;                     /* [waker] how often in a row        */
+    bool is_portable;                     /* [home] what it waits for has no home */
+    bool is_pinned;                       /* [home] runs a task that is        */
+    bool is_cancelled;                    /* [home] some task of the chain is  */
+    bool is_unchecked;                    /* [home] the chain has grown since   */
+    bool is_special;                      /* [const] not of the default size   */
 };
 
 static inline void *mag_task_frame(struct mag_task *t)

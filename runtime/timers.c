@@ -46,7 +46,7 @@ enum {
 
 void mag_timers_init(struct mag_timers *ts)
 {
-    *ts = (struct mag_timers){.floor = INT64_MIN};
+    *ts = (struct mag_timers){ .floor = INT64_MIN };
 }
 
 void mag_timers_fini(struct mag_timers *ts)
@@ -161,7 +161,7 @@ int mag_timers_add(struct mag_timers *ts, struct mag_timer *t, mag_time deadline
     t->seq = ts->next_seq++;
     t->armed = 1;
     mag_time due = deadline > ts->floor ? deadline : ts->floor;
-    sift_up(ts, ts->count++, (struct mag_timer_entry){due, t});
+    sift_up(ts, ts->count++, (struct mag_timer_entry){ due, t });
     return 0;
 }
 

@@ -23,16 +23,16 @@ struct mag_timer {
 };
 
 struct mag_timer_entry {
-    mag_time deadline;                /* beside the pointer, so that a comparison */
-    struct mag_timer *timer;          /* seldom has to look into the timer itself */
+    mag_time deadline;       /* beside the pointer, so that a comparison */
+    struct mag_timer *timer; /* seldom has to look into the timer itself */
 };
 
 struct mag_timers {
-    struct mag_timer_entry *heap;     /* [owner] heap[0] is due first */
-    uint32_t count;                   /* [owner] armed timers */
-    uint32_t capacity;                /* [owner] entries allocated */
-    uint64_t next_seq;                /* [owner] seq of the next timer added */
-    mag_time floor;                   /* [owner] now of the expire that runs, else the minimum */
+    struct mag_timer_entry *heap; /* [owner] heap[0] is due first */
+    uint32_t count;               /* [owner] armed timers */
+    uint32_t capacity;            /* [owner] entries allocated */
+    uint64_t next_seq;            /* [owner] seq of the next timer added */
+    mag_time floor;               /* [owner] now of the expire that runs, else the minimum */
 };
 
 void mag_timers_init(struct mag_timers *ts);

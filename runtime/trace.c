@@ -44,7 +44,7 @@ static struct mag_trace *trace_of(struct mag_task *t)
 
 int mag_trace(int rc, const struct mag_site *site)
 {
-    struct mag_task  *t = current();
+    struct mag_task *t = current();
     struct mag_trace *trace = t && rc < 0 ? trace_of(t) : NULL;
 
     if (trace == NULL)
@@ -72,7 +72,7 @@ int mag_trace_format(const struct mag_trace *trace, void (*line)(void *arg, cons
                      void *arg)
 {
     static const char suffix[] = "__body"; /* of what async() defines */
-    char     text[256];
+    char text[256];
     unsigned n = trace->n < MAG_TRACE_MAX ? trace->n : MAG_TRACE_MAX;
 
     snprintf(text, sizeof text, "%s: %s", mag_err_name(trace->rc), mag_err_text(trace->rc));

@@ -46,10 +46,10 @@ int mag_wait_checkpoint(void)
 /* ---- time ------------------------------------------------------------------------------ */
 
 struct sleep {
-    struct mag_wait   wait;
-    struct mag_timer  timer;
+    struct mag_wait wait;
+    struct mag_timer timer;
     struct mag_fiber *fiber;
-    int               rc;
+    int rc;
 };
 
 static void sleep_fire(struct mag_timer *timer)
@@ -70,8 +70,8 @@ static void sleep_cancel(struct mag_wait *wait)
 int mag_wait_until(mag_time deadline)
 {
     struct mag_worker *w = mag_worker_self();
-    struct sleep       s = { .wait.cancel = sleep_cancel, .fiber = w->fiber };
-    int                rc;
+    struct sleep s = { .wait.cancel = sleep_cancel, .fiber = w->fiber };
+    int rc;
 
     if (mag_worker_is_cancelled(s.fiber))
         return -ECANCELED;
@@ -87,8 +87,8 @@ int mag_wait_until(mag_time deadline)
 /* ---- operations --------------------------------------------------------------------------- */
 
 struct op_wait {
-    struct mag_wait   wait;
-    struct mag_op    *op;
+    struct mag_wait wait;
+    struct mag_op *op;
     struct mag_fiber *fiber;
 };
 
@@ -120,7 +120,7 @@ int mag_wait_op_shielded(struct mag_op *op)
 int mag_wait_op(struct mag_op *op)
 {
     struct mag_fiber *f = mag_fiber_self();
-    struct op_wait    o = { .wait.cancel = op_cancel, .op = op, .fiber = f };
+    struct op_wait o = { .wait.cancel = op_cancel, .op = op, .fiber = f };
 
     if (mag_worker_is_cancelled(f))
         return -ECANCELED;
@@ -131,14 +131,14 @@ int mag_wait_op(struct mag_op *op)
 /* ---- jobs ---------------------------------------------------------------------------------- */
 
 struct job_wait {
-    struct mag_wait     wait;
-    struct mag_job      job;
+    struct mag_wait wait;
+    struct mag_job job;
     struct mag_offload *offload;
-    struct mag_fiber   *fiber;
-    enum mag_lane       lane;
+    struct mag_fiber *fiber;
+    enum mag_lane lane;
     int (*fn)(void *arg);
     void *arg;
-    int   rc;
+    int rc;
 };
 
 static void job_run(struct mag_job *job)
@@ -167,7 +167,7 @@ static void job_cancel(struct mag_wait *wait)
 static void job_submit(void *arg)
 {
     struct job_wait *j = arg;
-    int              rc = mag_offload_submit(j->offload, j->lane, &j->job);
+    int rc = mag_offload_submit(j->offload, j->lane, &j->job);
 
     if (rc == 0)
         return;
@@ -178,7 +178,7 @@ static void job_submit(void *arg)
 int mag_wait_job(enum mag_lane lane, int (*fn)(void *arg), void *arg)
 {
     struct mag_worker *w = mag_worker_self();
-    struct job_wait    j = { .wait.cancel = job_cancel, .lane = lane, .fn = fn, .arg = arg };
+    struct job_wait j = { .wait.cancel = job_cancel, .lane = lane, .fn = fn, .arg = arg };
 
     if (w == NULL || w->fiber == NULL)
         return fn(arg);
@@ -195,10 +195,10 @@ int mag_wait_job(enum mag_lane lane, int (*fn)(void *arg), void *arg)
 /* ---- tasks and futures ------------------------------------------------------------------------ */
 
 struct task_wait {
-    struct mag_wait   wait;
-    struct mag_task  *task;
+    struct mag_wait wait;
+    struct mag_task *task;
     struct mag_fiber *fiber;
-    int               rc;
+    int rc;
 };
 
 static bool is_future(const struct mag_task *t)
@@ -222,7 +222,7 @@ static void task_cancel(struct mag_wait *wait)
 static void task_register(void *arg)
 {
     struct task_wait *a = arg;
-    int               rc = mag_task_wait(a->task, &a->fiber->waiter);
+    int rc = mag_task_wait(a->task, &a->fiber->waiter);
 
     if (rc == 0)
         return;
@@ -247,7 +247,7 @@ int mag_wait_task(struct mag_fiber *f, struct mag_task *t)
 }
 
 struct thread_wait {
-    struct mag_waiter    waiter;
+    struct mag_waiter waiter;
     mag_atomic(uint32_t) is_done;
 };
 
@@ -264,7 +264,7 @@ static void thread_notify(struct mag_waiter *waiter, struct mag_task *ended)
 int mag_wait_task_outside(struct mag_task *t)
 {
     struct thread_wait a = { .waiter.notify = thread_notify };
-    int                rc = mag_task_wait(t, &a.waiter);
+    int rc = mag_task_wait(t, &a.waiter);
 
     if (rc < 0)
         return rc == -EALREADY ? 0 : -EALREADY;

@@ -44,9 +44,9 @@
 #include <errno.h>
 
 enum {
-    IDLE_FIBERS_MAX = 4096,  /* kept per worker, warm; more stacks go back           */
-    MOVE_AFTER = 4,          /* wakes in a row by another worker's tasks, and a fiber moves */
-    GIVE_MIN = 2,            /* fewer ready fibers are not worth giving away          */
+    IDLE_FIBERS_MAX = 4096, /* kept per worker, warm; more stacks go back           */
+    MOVE_AFTER = 4,         /* wakes in a row by another worker's tasks, and a fiber moves */
+    GIVE_MIN = 2,           /* fewer ready fibers are not worth giving away          */
 };
 
 __thread struct mag_hot *mag_tls_hot;
@@ -92,7 +92,7 @@ static inline bool is_late(struct mag_worker *w)
 /* The fiber to run now, or NULL: the loop. */
 static inline struct mag_fiber *pick(struct mag_worker *w)
 {
-    struct mag_fiber     *f = w->next;
+    struct mag_fiber *f = w->next;
     struct mag_fifo_node *node;
 
     if (--w->budget < 0 || ((w->budget & 7) == 0 && is_late(w)))
@@ -117,8 +117,8 @@ static inline struct mag_fiber *pick(struct mag_worker *w)
 MAG_SUSPENDS void mag_worker_suspend(void (*commit)(void *arg), void *arg)
 {
     struct mag_worker *w = mag_worker_self();
-    struct mag_fiber  *f = w->fiber;
-    struct mag_fiber  *to = pick(w);
+    struct mag_fiber *f = w->fiber;
+    struct mag_fiber *to = pick(w);
 
     w->commit = commit;
     w->commit_arg = arg;
@@ -129,8 +129,8 @@ MAG_SUSPENDS void mag_worker_suspend(void (*commit)(void *arg), void *arg)
 MAG_SUSPENDS int mag_worker_yield(void)
 {
     struct mag_worker *w = mag_worker_self();
-    struct mag_fiber  *f = w ? w->fiber : NULL;
-    struct mag_fiber  *to;
+    struct mag_fiber *f = w ? w->fiber : NULL;
+    struct mag_fiber *to;
 
     if (MAG_UNLIKELY(f == NULL))
         return -ENXIO;
@@ -200,7 +200,7 @@ static void run_work(struct mag_fiber *f, struct mag_work *work)
         work->run(work);
     } else {
         struct mag_fork *fork = mag_container_of(work, struct mag_fork, work);
-        uint64_t         slot;
+        uint64_t slot;
         f->current = NULL;
         fork->part(fork);
         slot = mag_xchg(&work->slot, MAG_SLOT_DONE);
@@ -221,7 +221,7 @@ static void fiber_free(void *arg)
 static void fiber_rest(struct mag_fiber *f)
 {
     struct mag_worker *w = mag_worker_self();
-    struct mag_fiber  *to;
+    struct mag_fiber *to;
 
     if (MAG_UNLIKELY(w->reserve == NULL) && !f->is_special) {
         w->reserve = f;
@@ -315,7 +315,7 @@ MAG_SUSPENDS void mag_worker_end_fibers(struct mag_worker *w)
 
 void mag_worker_release_slow(struct mag_task *t)
 {
-    struct mag_worker     *w = mag_worker_self();
+    struct mag_worker *w = mag_worker_self();
     struct mag_slab_cache *cache = w ? &w->slab : NULL;
 
     if (mag_load_acquire(&t->extra_refs) != 0 && mag_fetch_sub(&t->extra_refs, 1) != 0)
@@ -347,9 +347,9 @@ void mag_worker_end(struct mag_worker *w, struct mag_task *t, int rc)
 
 void mag_worker_run_task(struct mag_work *work)
 {
-    struct mag_task  *t = mag_task_of_work(work);
+    struct mag_task *t = mag_task_of_work(work);
     struct mag_fiber *f = mag_worker_self()->fiber;
-    int               rc;
+    int rc;
 
     f->current = NULL;
     f->is_cancelled = false;
@@ -381,7 +381,7 @@ static size_t stack_bytes_of(const struct mag_task *t)
  */
 struct mag_fiber *mag_worker_start(struct mag_worker *w, struct mag_work *work)
 {
-    struct mag_task  *t = work->run == mag_worker_run_task ? mag_task_of_work(work) : NULL;
+    struct mag_task *t = work->run == mag_worker_run_task ? mag_task_of_work(work) : NULL;
     struct mag_fiber *f;
 
     if (t && MAG_UNLIKELY(mag_load_relaxed(&w->rt->cancel_level)))
@@ -411,7 +411,7 @@ struct mag_fiber *mag_worker_start(struct mag_worker *w, struct mag_work *work)
 static bool enter(struct mag_rt *rt)
 {
     struct mag_worker *self = mag_worker_self();
-    bool               is_outside = self == NULL || self->rt != rt;
+    bool is_outside = self == NULL || self->rt != rt;
 
     if (is_outside)
         mag_fetch_add_seq(&rt->n_outside, 1);
@@ -427,7 +427,7 @@ static void leave(struct mag_rt *rt, bool is_outside)
 void mag_worker_send(struct mag_worker *w, struct mag_message *m)
 {
     struct mag_rt *rt = w->rt;
-    bool           is_outside = enter(rt);
+    bool is_outside = enter(rt);
 
     mag_inbox_push(&w->inbox, &m->inbox);
     mag_idle_notify_one(&rt->idle, &rt->idle.sleepers[w->id]);
@@ -449,9 +449,9 @@ void mag_worker_post(struct mag_rt *rt, struct mag_message *m)
 /* The oldest of what was posted is delivered to this worker. */
 static void take_injected(struct mag_worker *w)
 {
-    struct mag_rt        *rt = w->rt;
+    struct mag_rt *rt = w->rt;
     struct mag_fifo_node *node;
-    struct mag_message   *m;
+    struct mag_message *m;
 
     if (mag_load_relaxed(&rt->n_injected) == 0) /* a hint; the last look before sleep is closer */
         return;
@@ -499,7 +499,7 @@ void mag_worker_give_away(struct mag_worker *w)
         return;
     for (; n > 0; n--) {
         struct mag_fifo_node *node = mag_fifo_pop_front(&w->ready);
-        struct mag_fiber     *f = mag_container_of(node, struct mag_fiber, link);
+        struct mag_fiber *f = mag_container_of(node, struct mag_fiber, link);
         if (f->is_pinned) {
             mag_fifo_push_back(&w->ready, node);
         } else {
@@ -514,7 +514,7 @@ void mag_worker_ready(struct mag_fiber *f)
 {
     struct mag_worker *home = mag_load_relaxed(&f->home);
     struct mag_worker *w = mag_worker_self();
-    struct mag_fiber  *behind;
+    struct mag_fiber *behind;
 
     if (home != w) {
         if (!may_move(w, f)) {
@@ -549,7 +549,7 @@ void mag_worker_push(struct mag_worker *w, struct mag_task *t)
 static struct mag_work *pop_message(struct mag_fifo *q)
 {
     struct mag_fifo_node *node = mag_fifo_pop_front(q);
-    struct mag_message   *m;
+    struct mag_message *m;
 
     if (node == NULL)
         return NULL;
@@ -582,4 +582,3 @@ MAG_NOINLINE static struct mag_fiber *start_new(struct mag_worker *w)
         work = oldest(w);
     return work ? mag_worker_start(w, work) : NULL;
 }
-

@@ -19,65 +19,65 @@
 #include <magpie/fork.h>
 
 struct mag_worker {
-    struct mag_deque deque;           /* first: mag_tls_hot points here                 */
-    struct mag_fiber *fiber;          /* [owner] who runs; NULL: the loop               */
-    struct mag_fiber *next;           /* [owner] readied last by a running task         */
-    struct mag_fifo ready;            /* [owner] fibers, through link                   */
-    int budget;                       /* [owner] picks until the next look              */
-    size_t ready_left;                /* [owner] of this generation, see pick           */
-    bool owes_oldest;                 /* [owner] the next start is of the oldest        */
-    void (*commit)(void *arg);        /* [owner] to be run on the stack switched to     */
+    struct mag_deque deque;    /* first: mag_tls_hot points here                 */
+    struct mag_fiber *fiber;   /* [owner] who runs; NULL: the loop               */
+    struct mag_fiber *next;    /* [owner] readied last by a running task         */
+    struct mag_fifo ready;     /* [owner] fibers, through link                   */
+    int budget;                /* [owner] picks until the next look              */
+    size_t ready_left;         /* [owner] of this generation, see pick           */
+    bool owes_oldest;          /* [owner] the next start is of the oldest        */
+    void (*commit)(void *arg); /* [owner] to be run on the stack switched to     */
     void *commit_arg;
-    struct mag_fiber *idle_fibers;    /* [owner] the one used last first                */
+    struct mag_fiber *idle_fibers; /* [owner] the one used last first                */
     size_t n_idle_fibers;
-    struct mag_fiber *reserve;        /* [owner] for what must run when no stack is left */
-    struct mag_context context;       /* [owner] the loop, on the thread's own stack    */
-    struct mag_ring *ring;            /* [owner]                                        */
-    struct mag_timers timers;         /* [owner]                                        */
-    struct mag_fifo local;            /* [owner] messages: tasks that must start here   */
-    struct mag_slab_cache slab;       /* [owner]                                        */
-    struct mag_rand rand;             /* [owner]                                        */
-    mag_time polled_at;               /* [owner] last look around: time                 */
-    uint64_t polled_ticks;            /* [owner] the same in ticks                      */
-    uint64_t poll_ticks;              /* [owner] MAG_POLL_NS in ticks, as measured      */
-    uint64_t woke_ticks;              /* [owner] when it last rang for a sleeper        */
-    mag_time stole_at;                /* [owner] when it last stole                     */
-    mag_time backoff;                 /* [owner] pause before it steals again           */
-    struct mag_rt *rt;                /* [const] */
-    unsigned id;                      /* [const] */
-    mag_atomic(uint64_t) n_spawned;   /* [owner writes, any reads] tasks begun here     */
-    mag_atomic(uint64_t) n_ended;     /* [owner writes, any reads] tasks ended here     */
+    struct mag_fiber *reserve;            /* [owner] for what must run when no stack is left */
+    struct mag_context context;           /* [owner] the loop, on the thread's own stack    */
+    struct mag_ring *ring;                /* [owner]                                        */
+    struct mag_timers timers;             /* [owner]                                        */
+    struct mag_fifo local;                /* [owner] messages: tasks that must start here   */
+    struct mag_slab_cache slab;           /* [owner]                                        */
+    struct mag_rand rand;                 /* [owner]                                        */
+    mag_time polled_at;                   /* [owner] last look around: time                 */
+    uint64_t polled_ticks;                /* [owner] the same in ticks                      */
+    uint64_t poll_ticks;                  /* [owner] MAG_POLL_NS in ticks, as measured      */
+    uint64_t woke_ticks;                  /* [owner] when it last rang for a sleeper        */
+    mag_time stole_at;                    /* [owner] when it last stole                     */
+    mag_time backoff;                     /* [owner] pause before it steals again           */
+    struct mag_rt *rt;                    /* [const] */
+    unsigned id;                          /* [const] */
+    mag_atomic(uint64_t) n_spawned;       /* [owner writes, any reads] tasks begun here     */
+    mag_atomic(uint64_t) n_ended;         /* [owner writes, any reads] tasks ended here     */
     MAG_CACHELINE struct mag_inbox inbox; /* [any] messages                             */
-    struct mag_spin move_lock;        /* [any] held while a fiber leaves for another home,
-                                       * and while its tasks are cancelled here         */
-    struct mag_message sweep;         /* cancels what rt->cancel_level says             */
-    mag_atomic(uint32_t) sweep_sent;  /* [any] it is under way                          */
-    pthread_t thread;                 /* [rt] */
-    int start_rc;                     /* [owner], then [rt] */
+    /* [any] held while a fiber leaves for another home, and while its tasks are cancelled here */
+    struct mag_spin move_lock;
+    struct mag_message sweep;        /* cancels what rt->cancel_level says             */
+    mag_atomic(uint32_t) sweep_sent; /* [any] it is under way                          */
+    pthread_t thread;                /* [rt] */
+    int start_rc;                    /* [owner], then [rt] */
 };
 
 enum mag_cancel_level { MAG_CANCEL_NONE, MAG_CANCEL_DETACHED, MAG_CANCEL_ALL };
 
 struct mag_rt {
-    struct mag_worker *workers;             /* [const] */
-    unsigned n_workers;                     /* [const] */
-    size_t stack_bytes;                     /* [const] */
-    struct mag_stacks stacks;               /* [any]   */
-    struct mag_idle idle;                   /* [any]   */
-    struct mag_offload offload;             /* [any]   */
+    struct mag_worker *workers;                  /* [const] */
+    unsigned n_workers;                          /* [const] */
+    size_t stack_bytes;                          /* [const] */
+    struct mag_stacks stacks;                    /* [any]   */
+    struct mag_idle idle;                        /* [any]   */
+    struct mag_offload offload;                  /* [any]   */
     void (*report)(void *arg, const char *line); /* [const] */
-    void *report_arg;                       /* [const] */
-    mag_atomic(uint32_t) is_stopping;       /* [any]   */
-    mag_atomic(uint32_t) is_draining;       /* [any]   */
-    mag_atomic(uint32_t) cancel_level;      /* [any] enum mag_cancel_level */
-    mag_atomic(uint32_t) progress;          /* [any] futex: drain looks again */
-    mag_atomic(uint32_t) n_left;            /* [any] futex: who is past the loop */
-    mag_atomic(uint32_t) n_started;         /* [any] futex: workers that are up, or failed */
-    mag_atomic(uint64_t) n_submitted;       /* [any] tasks begun by other threads */
-    mag_atomic(uint32_t) n_outside;         /* [any] threads inside send or post */
+    void *report_arg;                            /* [const] */
+    mag_atomic(uint32_t) is_stopping;            /* [any]   */
+    mag_atomic(uint32_t) is_draining;            /* [any]   */
+    mag_atomic(uint32_t) cancel_level;           /* [any] enum mag_cancel_level */
+    mag_atomic(uint32_t) progress;               /* [any] futex: drain looks again */
+    mag_atomic(uint32_t) n_left;                 /* [any] futex: who is past the loop */
+    mag_atomic(uint32_t) n_started;              /* [any] futex: workers that are up, or failed */
+    mag_atomic(uint64_t) n_submitted;            /* [any] tasks begun by other threads */
+    mag_atomic(uint32_t) n_outside;              /* [any] threads inside send or post */
     MAG_CACHELINE struct mag_spin inject_lock;
-    mag_atomic(uint32_t) n_injected;        /* [lock] read without it as a hint */
-    struct mag_fifo inject;                 /* [lock] messages for whoever comes first */
+    mag_atomic(uint32_t) n_injected; /* [lock] read without it as a hint */
+    struct mag_fifo inject;          /* [lock] messages for whoever comes first */
 };
 
 /* The calling thread's worker; NULL outside.  Never keep it across a suspension. */
@@ -195,7 +195,7 @@ void mag_worker_give_away(struct mag_worker *w);
 void mag_worker_progress(struct mag_rt *rt);
 
 /* Makes the reserve fiber; -ENOMEM.  Frees it and all idle ones. */
-int  mag_worker_reserve(struct mag_worker *w);
+int mag_worker_reserve(struct mag_worker *w);
 void mag_worker_end_fibers(struct mag_worker *w);
 
 #endif

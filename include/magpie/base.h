@@ -23,7 +23,7 @@ extern "C" {
 #define MAGPIE_VERSION_MINOR 1
 #define MAGPIE_VERSION_PATCH 0
 
-#define MAG_API __attribute__((visibility("default")))
+#define MAG_API      __attribute__((visibility("default")))
 /* The compiler warns where the result is dropped. */
 #define MAG_MUST_USE __attribute__((warn_unused_result))
 

@@ -17,20 +17,20 @@ extern "C" {
 
 /* Bytes with a length; ptr[len] is 0.  Who owns them is said where one is returned. */
 struct mag_str {
-    char  *ptr;
+    char *ptr;
     size_t len;
 };
 
 /* An open file; the fields are private.  Its position is the descriptor's own. */
 struct mag_file {
-    int      fd;
-    unsigned known;   /* what has been learnt about the file */
-    char    *content; /* of mag_file_read_all                */
+    int fd;
+    unsigned known; /* what has been learnt about the file */
+    char *content;  /* of mag_file_read_all                */
 };
 
 struct mag_file_stat {
-    uint64_t size;        /* bytes                                   */
-    uint32_t mode;        /* type and permissions, as in stat(2)     */
+    uint64_t size; /* bytes                                   */
+    uint32_t mode; /* type and permissions, as in stat(2)     */
     uint32_t n_links;
     uint64_t inode, device;
     mag_time modified_ns; /* since 1970, CLOCK_REALTIME              */
@@ -92,7 +92,7 @@ MAG_API int mag_file_read_all(struct mag_file *f, struct mag_str *out);
 MAG_API int mag_file_close(struct mag_file *f);
 
 /* For async_with(mag_file, f, path, mode): mag_file_open and mag_file_close. */
-MAG_API int  mag_file_enter(struct mag_file *f, const char *path, const char *mode);
+MAG_API int mag_file_enter(struct mag_file *f, const char *path, const char *mode);
 MAG_API void mag_file_exit(struct mag_file *f);
 
 /* mag_file_read_all as a coroutine whose value is the content. */
@@ -104,10 +104,10 @@ MAG_API MAG_MUST_USE struct mag_file_read_all_co *mag_file_read_all_co(struct ma
 struct mag_walk; /* a walk in progress */
 
 struct mag_walk_entry {
-    const char *path;  /* root/sub/name; valid until the next mag_walk_next    */
-    uint32_t    mode;  /* type and permissions, as in lstat(2); 0: not known   */
-    uint64_t    size;  /* bytes, of a regular file                             */
-    int         rc;    /* < 0: this directory or entry could not be read       */
+    const char *path; /* root/sub/name; valid until the next mag_walk_next    */
+    uint32_t mode;    /* type and permissions, as in lstat(2); 0: not known   */
+    uint64_t size;    /* bytes, of a regular file                             */
+    int rc;           /* < 0: this directory or entry could not be read       */
 };
 
 /*

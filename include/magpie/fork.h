@@ -67,8 +67,8 @@ extern MAG_API __thread struct mag_hot *mag_tls_hot __attribute__((tls_model("in
 
 /* The exported slow paths of the inline functions below; not for direct use. */
 MAG_API void mag_fork_push_slow_(struct mag_hot *hot, struct mag_fork *fork);
-MAG_API int  mag_fork_pop_slow_(struct mag_hot *hot, struct mag_fork *fork);
-MAG_API int  mag_fork_wait_(struct mag_fork *fork);
+MAG_API int mag_fork_pop_slow_(struct mag_hot *hot, struct mag_fork *fork);
+MAG_API int mag_fork_wait_(struct mag_fork *fork);
 
 /*
  * The current worker, or NULL outside a task.  A volatile asm, because a task may
@@ -104,7 +104,7 @@ static inline struct mag_hot *mag_hot_(void)
 static inline void mag_fork(struct mag_fork *fork, void (*part)(struct mag_fork *fork))
 {
     struct mag_hot *hot = mag_hot_();
-    uint64_t        b;
+    uint64_t b;
 
     fork->work.run = NULL;
     fork->part = part;
@@ -127,11 +127,11 @@ static inline void mag_fork(struct mag_fork *fork, void (*part)(struct mag_fork 
 static inline int mag_fork_take_(struct mag_fork *fork)
 {
     struct mag_hot *hot = mag_hot_();
-    uint64_t        b = __atomic_load_n(&fork->work.slot, __ATOMIC_RELAXED);
+    uint64_t b = __atomic_load_n(&fork->work.slot, __ATOMIC_RELAXED);
 
     if (__builtin_expect(hot != NULL && hot->bot == b + 1, 1) &&
-        __builtin_expect(__atomic_load_n(&hot->slots[b & MAG_SLOT_MASK_], __ATOMIC_RELAXED) ==
-                             &fork->work, 1)) {
+        __builtin_expect(
+            __atomic_load_n(&hot->slots[b & MAG_SLOT_MASK_], __ATOMIC_RELAXED) == &fork->work, 1)) {
         __atomic_store_n(&hot->bot, b, __ATOMIC_RELAXED);
         __asm__ volatile("" ::: "memory"); /* bot first, then guard: deque.c, (C) */
         if (__builtin_expect(b >= __atomic_load_n(&hot->guard, __ATOMIC_RELAXED), 1))

@@ -104,7 +104,7 @@ MAG_API const char *mag_rt_why(void);
  */
 struct mag_site {
     const char *file;
-    int         line;
+    int line;
     const char *function;
 };
 
@@ -116,10 +116,10 @@ struct mag_site {
 struct mag_co_type {
     const char *name;
     int (*body)(void *frame, void *result);
-    uint32_t        frame_bytes;   /* of the whole frame                            */
-    uint32_t        result_offset; /* of the result in the frame                    */
-    uint32_t        result_bytes;  /* 0: no result                                  */
-    uint32_t        stack_bytes;   /* 0: the runtime's default                      */
+    uint32_t frame_bytes;   /* of the whole frame                            */
+    uint32_t result_offset; /* of the result in the frame                    */
+    uint32_t result_bytes;  /* 0: no result                                  */
+    uint32_t stack_bytes;   /* 0: the runtime's default                      */
     struct mag_site defined;
 };
 
@@ -131,11 +131,11 @@ struct mag_co_type {
 MAG_API MAG_MUST_USE void *mag_co_new(const struct mag_co_type *type, const void *made_at);
 
 struct mag_spawn_options {
-    const char *name;        /* for reports; must outlive the task; NULL: the function's */
-    size_t      stack_bytes; /* 0: the function's, else the runtime's default            */
-    bool        pin;         /* never leaves the worker that it starts on                */
+    const char *name;   /* for reports; must outlive the task; NULL: the function's */
+    size_t stack_bytes; /* 0: the function's, else the runtime's default            */
+    bool pin;           /* never leaves the worker that it starts on                */
     /* Worker to start on, 1..n; 0: any (with .pin: the current one). */
-    unsigned               worker;
+    unsigned worker;
     const struct mag_site *site; /* where it was spawned, for reports */
 };
 
@@ -227,8 +227,8 @@ MAG_API MAG_MUST_USE struct mag_sleep_co *mag_sleep_co(mag_time duration_ns);
 /* ---- gather ------------------------------------------------------------------ */
 
 struct mag_gather_options {
-    size_t limit;        /* at most so many run at a time; 0: all                    */
-    int   *rcs;          /* each child's rc; then one's failure does not stop others */
+    size_t limit; /* at most so many run at a time; 0: all                    */
+    int *rcs;     /* each child's rc; then one's failure does not stop others */
     const struct mag_site *site;
 };
 
