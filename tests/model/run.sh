@@ -63,7 +63,7 @@ if [ "${1:-}" = --row ]; then
     if spin -a "$@" "$here/$model.pml" >log 2>&1 &&
         "$cc" -w $build -DVECTORSZ=2048 -DMEMLIM=2000 -o pan pan.c >>log 2>&1 &&
         ./pan $run -m1000000 -w23 >>log 2>&1 &&
-        ! grep -Eq 'max search depth|not reached|out of mem' log
+        ! grep -Eq 'max search depth|not reached|out of mem|MEMLIM bound' log
     then
         got=$(sed -n 's/.*errors: \([0-9]*\).*/\1/p' log)
         states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' log)

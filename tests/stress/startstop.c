@@ -17,7 +17,7 @@
 #include <errno.h>
 
 enum {
-    ROUNDS = STRESS_SCALE(3000, 300), /* of each of two threads */
+    ROUNDS = STRESS_SCALE(5000, 300), /* of each of two threads */
     SLOW_MS = 90,
 };
 
