@@ -20,7 +20,9 @@
 
 #include <errno.h>
 
-int mag_task_wait(struct mag_task *t, struct mag_waiter *waiter)
+/* Puts `word' where an index or NONE is: 0, -EALREADY if the task is done, -EBUSY if
+ * somebody waits, or gave it up.  Retried only when a thief has moved it in between. */
+static int claim_slot(struct mag_task *t, uint64_t word)
 {
     uint64_t slot = mag_load_acquire(&t->work.slot);
 
@@ -29,9 +31,18 @@ int mag_task_wait(struct mag_task *t, struct mag_waiter *waiter)
             return -EALREADY;
         if (slot > MAG_SLOT_NONE)
             return -EBUSY;
-        /* retried only when a thief has moved it in between */
-    } while (!mag_cas(&t->work.slot, &slot, mag_slot_of_waiter(waiter)));
+    } while (!mag_cas_seq(&t->work.slot, &slot, word));
     return 0;
+}
+
+int mag_task_wait(struct mag_task *t, struct mag_waiter *waiter)
+{
+    return claim_slot(t, mag_slot_of_waiter(waiter));
+}
+
+int mag_task_detach(struct mag_task *t)
+{
+    return claim_slot(t, MAG_SLOT_DETACHED);
 }
 
 bool mag_task_unwait(struct mag_task *t, struct mag_waiter *waiter)
@@ -39,19 +50,6 @@ bool mag_task_unwait(struct mag_task *t, struct mag_waiter *waiter)
     uint64_t slot = mag_slot_of_waiter(waiter);
 
     return mag_cas(&t->work.slot, &slot, MAG_SLOT_NONE);
-}
-
-int mag_task_detach(struct mag_task *t)
-{
-    uint64_t slot = mag_load_acquire(&t->work.slot);
-
-    do {
-        if (slot == MAG_SLOT_DONE)
-            return -EALREADY;
-        if (slot > MAG_SLOT_NONE)
-            return -EBUSY;
-    } while (!mag_cas_seq(&t->work.slot, &slot, MAG_SLOT_DETACHED));
-    return 0;
 }
 
 bool mag_task_end(struct mag_task *t, int rc)
