@@ -375,6 +375,24 @@ static void split_range(struct mag_worker *w, struct feeder *fd)
     feeder_push(w, half);
 }
 
+/*
+ * No stack for the next child: it fails, unless it needs none.  Waiting for a stack could
+ * be for ever, if those who have one wait for what this child would do.
+ */
+static size_t fail_one(struct mag_worker *w, struct feeder *fd)
+{
+    struct gather *g = fd->g;
+    size_t i = fd->lo++;
+    struct mag_task *t = child(g, i);
+
+    if (fd->lo < fd->hi)
+        feeder_push(w, fd);
+    if (t == NULL || t->is_leaf || !mag_co_begin(t))
+        return run_child(g, i);
+    ended_here(g, i, t, -ENOMEM);
+    return 1;
+}
+
 /* work.run of a feeder: on a fiber of its own, on any worker. */
 static void feeder_run(struct mag_work *work)
 {
@@ -383,6 +401,10 @@ static void feeder_run(struct mag_work *work)
     struct gather *g = fd->g;
 
     mag_fetch_add(&g->pending, 1); /* children remain, so g is alive */
+    if (MAG_UNLIKELY(w->is_without_stack)) {
+        give_up(g, fail_one(w, fd) + 1);
+        return;
+    }
     w->fiber->current = NULL;
     w->fiber->is_cancelled = false;
     if (fd->pushed_by != w && fd->hi - fd->lo > 1)
@@ -436,6 +458,10 @@ static void lane_run(struct mag_work *work)
     struct gather *g = mag_container_of(work, struct feeder, work)->g;
     struct mag_worker *w = mag_worker_self();
 
+    if (MAG_UNLIKELY(w->is_without_stack)) { /* the other lanes do the work */
+        give_up(g, 1);
+        return;
+    }
     w->fiber->current = NULL;
     w->fiber->is_cancelled = false;
     give_up(g, run_lane(g) + 1); /* its share was taken when it was pushed */

@@ -374,10 +374,19 @@ static size_t stack_bytes_of(const struct mag_task *t)
     return t->type->stack_bytes;
 }
 
+/* A feeder or a lane of a gather: told that it must not suspend. */
+static void run_without_stack(struct mag_worker *w, struct mag_work *work)
+{
+    w->is_without_stack = true;
+    work->run(work);
+    w->is_without_stack = false;
+}
+
 /*
  * The fiber that will run the work.  NULL: it needs none (a leaf, which has begun), or
- * there is no memory for a stack: then a task ends with -ENOMEM, and a part of one,
- * which cannot fail, gets the reserve, or goes back to be tried again.
+ * there is no memory for a stack: then a task ends with -ENOMEM, a gather's feeder fails
+ * what it would have begun, and a part of a task (fork.h), which cannot fail, gets the
+ * reserve, or goes back to be tried again.
  */
 struct mag_fiber *mag_worker_start(struct mag_worker *w, struct mag_work *work)
 {
@@ -399,6 +408,8 @@ struct mag_fiber *mag_worker_start(struct mag_worker *w, struct mag_work *work)
         f->assigned = work;
     else if (t)
         mag_worker_end(w, t, -ENOMEM);
+    else if (work->run)
+        run_without_stack(w, work);
     else
         MAG_CHECK(mag_deque_push_known(&w->deque, work)); /* it has just left a deque */
     return f;

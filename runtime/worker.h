@@ -30,6 +30,7 @@ struct mag_worker {
     void *commit_arg;
     struct mag_fiber *idle_fibers; /* [owner] the one used last first                */
     size_t n_idle_fibers;
+    bool is_without_stack;                /* [owner] the work that is run now must not suspend */
     struct mag_fiber *reserve;            /* [owner] for what must run when no stack is left */
     struct mag_context context;           /* [owner] the loop, on the thread's own stack    */
     struct mag_ring *ring;                /* [owner]                                        */
