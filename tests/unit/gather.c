@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* gather.c - many at once: order, limits, errors, cancellation, mixed kinds */
 #include "body.h"
+#include "sys.h"
 #include "in_task.h"
 
 #include <criterion/criterion.h>
@@ -325,6 +326,27 @@ Test(gather, the_first_error_cancels_the_others)
     RUN_1_AND_4(first_error, NULL);
     RUN_1_AND_4(first_error, arg_of(12)); /* twelve lanes of thirteen */
     cr_assert_gt(n_cancelled, 0);
+}
+
+/* They would wait for ever, and so would the one that no stack is left for. */
+static int without_stacks(void *arg, long *value)
+{
+    int rc;
+
+    (void)arg, (void)value;
+    for (int i = 0; i < 40; i++)
+        children[i] = co(until_cancelled, NULL);
+    mag_sys_fail_nth(MAG_SYS_MADVISE, 1, ENOMEM, true);
+    rc = mag_gather(NULL, 0, children, 40, NULL);
+    mag_sys_fail_none();
+    SHOULD(rc == -ENOMEM);
+    SHOULD(all_taken(40));
+    return 0;
+}
+
+Test(gather, child_without_a_stack_fails)
+{
+    RUN_1_AND_4(without_stacks, NULL);
 }
 
 static int at_once(void *arg, long *value)
