@@ -20,8 +20,6 @@
 #include "co.h"
 
 #include "cancel.h"
-#include "mem.h"
-#include "sys.h"
 #include "wait.h"
 
 #include <errno.h>
@@ -130,6 +128,14 @@ void mag_co_schedule(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t
         t->msg.deliver = mag_worker_deliver_task;
         mag_worker_post(rt, &t->msg);
     }
+}
+
+void mag_co_launch(struct mag_worker *w, struct mag_task *t)
+{
+    if (t->is_leaf)
+        t->type->body(mag_task_frame(t), mag_task_result(t));
+    else
+        mag_co_schedule(w, w->rt, t);
 }
 
 static int start_on(struct mag_worker *w, struct mag_rt *rt, void *coro,
@@ -299,11 +305,7 @@ static int await_unstarted(struct mag_worker *w, struct mag_fiber *f, struct mag
     mag_store_relaxed(&t->is_begun, 1);
     if (MAG_LIKELY(mag_co_fits_here(f, t)))
         return run_here(f, t, result);
-    if (t->is_leaf) {
-        t->type->body(mag_task_frame(t), mag_task_result(t));
-    } else {
-        mag_co_schedule(w, w->rt, t);
-    }
+    mag_co_launch(w, t);
     return wait_here(f, t, result);
 }
 

@@ -10,6 +10,9 @@
 struct mag_task *mag_co_make(const struct mag_co_type *type, enum mag_kind kind,
                              const void *made_at);
 
+/* Sets a task going that has begun and does not run as a call: a leaf starts here. */
+void mag_co_launch(struct mag_worker *w, struct mag_task *t);
+
 /* Claims the right to start it: false if somebody has, or if it was consumed.  Plain
  * load and store: two threads that start one object race anyway. */
 static inline bool mag_co_begin(struct mag_task *t)

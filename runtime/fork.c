@@ -8,9 +8,6 @@
  */
 #include "worker.h"
 
-#include "sys.h"
-
-#include <errno.h>
 
 /* The push reached lim, or this is no worker. */
 void mag_fork_push_slow_(struct mag_hot *hot, struct mag_fork *fork)

@@ -241,10 +241,10 @@ static void begin_elsewhere(struct gather *g, struct mag_task *t)
 
     if (t->is_leaf) {
         mag_store_relaxed(&t->work.slot, mag_slot_of_waiter(&g->waiter));
-        t->type->body(mag_task_frame(t), mag_task_result(t));
+        mag_co_launch(w, t);
         return;
     }
-    mag_co_schedule(w, w->rt, t);
+    mag_co_launch(w, t);
     if (mag_task_wait(t, &g->waiter) < 0)
         child_notify(&g->waiter, t);
 }
@@ -420,11 +420,7 @@ static void run_elsewhere(struct gather *g, size_t i, struct mag_task *t)
     struct mag_worker *w = mag_worker_self();
 
     t->scope_cancelled = &g->is_stopping;
-    if (t->is_leaf) {
-        t->type->body(mag_task_frame(t), mag_task_result(t));
-    } else {
-        mag_co_schedule(w, w->rt, t);
-    }
+    mag_co_launch(w, t);
     mag_wait_task(w->fiber, t);
     ended_here(g, i, t, t->rc);
 }

@@ -16,8 +16,6 @@
  */
 #include "trace.h"
 
-#include "check.h"
-
 #include <stdio.h>
 #include <string.h>
 

@@ -225,20 +225,17 @@ static void fiber_rest(struct mag_fiber *f)
 
     if (MAG_UNLIKELY(w->reserve == NULL) && !f->is_special) {
         w->reserve = f;
-        to = pick(w);
-        switch_to(w, &f->context, to);
-        return;
-    }
-    if (f->is_special || w->n_idle_fibers >= IDLE_FIBERS_MAX) {
+    } else if (f->is_special || w->n_idle_fibers >= IDLE_FIBERS_MAX) {
         to = pick(w);
         w->fiber = to;
         w->commit = fiber_free;
         w->commit_arg = f;
         mag_context_leave(&f->context, to ? &to->context : &w->context);
+    } else {
+        f->next_idle = w->idle_fibers;
+        w->idle_fibers = f;
+        w->n_idle_fibers++;
     }
-    f->next_idle = w->idle_fibers;
-    w->idle_fibers = f;
-    w->n_idle_fibers++;
     to = pick(w);
     if (to != f)
         switch_to(w, &f->context, to);
