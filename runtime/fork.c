@@ -8,7 +8,6 @@
  */
 #include "worker.h"
 
-
 /* The push reached lim, or this is no worker. */
 void mag_fork_push_slow_(struct mag_hot *hot, struct mag_fork *fork)
 {
