@@ -27,9 +27,16 @@ enum {
 };
 
 static const struct bench *const benches[] = {
-    &bench_switch,  &bench_fib,    &bench_fib_generic,   &bench_spawn,
-    &bench_skynet,  &bench_gather, &bench_gather_yield,  &bench_pingpong,
-    &bench_nqueens, &bench_wake,   &bench_million_fiber, &bench_million_sleep,
+    &bench_switch,        &bench_fib,
+    &bench_fib_generic,   &bench_spawn,
+    &bench_skynet,        &bench_gather,
+    &bench_gather_yield,  &bench_pingpong,
+    &bench_event,
+    &bench_mutex,         &bench_mutex_contended,
+    &bench_queue,         &bench_queue_nn,
+    &bench_group,         &bench_timeout,
+    &bench_nqueens,       &bench_wake,
+    &bench_million_fiber, &bench_million_sleep,
 };
 enum { N_BENCHES = sizeof benches / sizeof benches[0] };
 

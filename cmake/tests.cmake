@@ -3,6 +3,7 @@
 # Every test is found by its place:
 #
 #   tests/unit/<name>.c        a Criterion program     unit.<name>
+#   tests/asyncio/<name>.c     a Criterion program     asyncio.<name>
 #   tests/stress/<name>.c      a plain main()          stress.<name>    exit 0, 1, or 77 for skipped
 #   tests/torture/<name>.c     a plain main()          torture.<name>
 #   tests/<name>/run.py|sh     a script                <name>           with the source directory and
@@ -34,9 +35,11 @@ endfunction()
 # Criterion's runner starts threads that ThreadSanitizer does not see through.
 if(NOT MAGPIE_SANITIZE STREQUAL "thread")
   pkg_check_modules(criterion REQUIRED IMPORTED_TARGET criterion)
-  file(GLOB unit_sources CONFIGURE_DEPENDS tests/unit/*.c)
-  foreach(source IN LISTS unit_sources)
-    add_test_program(unit ${source} PkgConfig::criterion)
+  foreach(kind unit asyncio)
+    file(GLOB sources CONFIGURE_DEPENDS tests/${kind}/*.c)
+    foreach(source IN LISTS sources)
+      add_test_program(${kind} ${source} PkgConfig::criterion)
+    endforeach()
   endforeach()
 endif()
 

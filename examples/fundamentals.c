@@ -9,9 +9,8 @@
  * Each section is a coroutine of its own and can be read alone; what it says is what
  * the tutorial says with asyncio.  <magpie/async.h> explains each keyword.
  *
- * Left out until magpie has it: async for and generators, the HTTP client of the
- * "two that everybody uses", task groups, timeouts, wait_for and as_completed, and
- * the watchdog that tells of the third common mistake (blocking in async code).
+ * Left out until magpie has it: the HTTP client of the "two that everybody uses",
+ * and the lines of a file as an iterable.
  */
 #include <magpie/async.h>
 
@@ -177,6 +176,112 @@ async(void, files)
     return rc;
 }
 
+/* ---- async for --------------------------------------------------------------- */
+
+async_gen(int, countdown, (int, n))
+{
+    while (n > 0) {
+        yield(n);
+        await(mag_sleep(1 * MAG_SECOND));
+        n--;
+    }
+    return 0;
+}
+
+struct counter {
+    int current, stop;
+};
+
+/* __aiter__ and __anext__ by hand: 1 an item, 0 the end, < 0 an error */
+static int counter_next(struct counter *c, int *out)
+{
+    if (c->current >= c->stop)
+        return 0;
+    await(mag_sleep(MAG_SECOND / 2));
+    *out = ++c->current;
+    return 1;
+}
+
+async(void, iteration)
+{
+    async_for(int, num, countdown(5)) {
+        printf("T-minus %d\n", num);
+        if (num == 2)
+            break; /* closes the generator here and now */
+    }
+    puts("Liftoff!");
+    async_for(int, num, async_iter(counter_next, &(struct counter){ .stop = 5 }))
+        printf("%d\n", num);
+
+    struct countdown *last = countdown(1); /* without a loop: anext() and aclose() */
+    int first, more;
+    await(anext(last, &first));
+    more = await(anext(last, &first));
+    printf("%d, then %s\n", first, more ? "more" : "the end");
+    return mag_gen_close(last);
+}
+
+/* ---- concurrent tasks (the tutorial's next chapter) -------------------------- */
+
+async(void, one_fails)
+{
+    task_group (g) { /* the first error cancels the rest, and is the group's */
+        struct small_step *first = group_task(g, small_step(1)); /* one to be awaited */
+        printf("Small step %d\n", await(first));
+        group_spawn(g, step(1));
+        group_spawn(g, fails(2));
+    }
+    puts("This is not reached.");
+    return 0;
+}
+
+async(void, too_late)
+{
+    with_timeout (MAG_SECOND / 2) {
+        await(slow_operation());
+    }
+    return 0;
+}
+
+async(void, structured)
+{
+    int results[2];
+    task_group (g) { /* joins at } */
+        group_spawn(g, step(1), &results[0]);
+        group_spawn(g, step(2), &results[1]);
+    }
+    printf("Both are done: %d, %d\n", results[0], results[1]);
+    int rc = await_rc(one_fails(), NULL);
+    printf("One of a group failed: %s\n", mag_err_name(rc));
+
+    with_timeout (5 * MAG_SECOND) { /* every suspension inside obeys it */
+        await(slow_operation());
+    }
+    rc = await_rc(too_late(), NULL);
+    printf("Half a second was too short: %s\n", mag_err_name(rc));
+    timeout_at (mag_now() + 1 * MAG_SECOND) {
+        with_shield (MAG_NEVER) { /* not even that reaches this */
+            await(small_step(1));
+        }
+    }
+    rc = wait_for(slow_operation(), 1 * MAG_SECOND, NULL);
+    printf("wait_for: %s\n", mag_err_name(rc));
+
+    struct slow_operation *t = spawn(slow_operation());
+    mag_cancel(t);
+    rc = await_rc(t, NULL);
+    printf("Cancelled: %s\n", mag_err_name(rc));
+
+    struct step *steps[] = { step(3), step(1), step(2) };
+    async_for(struct step *, done, as_completed(steps, 3))
+        printf("step %d is done\n", await(done));
+
+    int value;
+    size_t winner = race(&value, slow_operation(), small_step(7));
+    printf("The race was won by number %zu, with %d\n", winner, value);
+    return rc == -ECANCELED ? 0 : rc;
+}
+
 /* ---- errors ---------------------------------------------------------------- */
 
 async(int, open_missing)
@@ -208,6 +313,14 @@ async(void, errors)
  *
  * and at run time:
  */
+async(void, bad_example)
+{
+    mag_time until = mag_now() + 300 * MAG_MS;
+    while (mag_now() < until) /* time.sleep(0.3): nobody else of this worker gets on */
+        continue;
+    return 0;
+}
+
 async(void, mistakes)
 {
     struct small_step *once = small_step(1);
@@ -219,6 +332,10 @@ async(void, mistakes)
     fflush(stdout);
     rc = mag_run(small_step(2), NULL);
     printf("and returns %s\n", mag_err_name(rc));
+
+    puts("A task that blocks is reported, with its stack, after 100 ms:");
+    fflush(stdout);
+    await(spawn(bad_example()));
 
     puts("A coroutine that is never awaited is reported at the end:");
     fflush(stdout);
@@ -277,6 +394,8 @@ MAKE(awaitables)
 MAKE(patterns)
 MAKE(with_resource)
 MAKE(files)
+MAKE(iteration)
+MAKE(structured)
 MAKE(errors)
 MAKE(mistakes)
 MAKE(exercise)
@@ -291,6 +410,8 @@ static const struct section {
     SECTION(patterns, "sequential, concurrent, limited, with errors"),
     SECTION(with_resource, "async with"),
     SECTION(files, "async with a file"),
+    SECTION(iteration, "async for, generators, iterators by hand"),
+    SECTION(structured, "task groups, timeouts, cancellation, as completed"),
     SECTION(errors, "an error and the places it passed"),
     SECTION(mistakes, "the common mistakes, as seen at run time"),
     SECTION(exercise, "the hands-on exercise"),

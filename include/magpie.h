@@ -9,6 +9,15 @@
  */
 #include <magpie/base.h>
 #include <magpie/task.h>
+#include <magpie/scope.h>
+#include <magpie/sync.h>
+#include <magpie/group.h>
+#include <magpie/several.h>
+#include <magpie/iter.h>
+#include <magpie/vars.h>
+#include <magpie/queue.h>
+#include <magpie/select.h>
+#include <magpie/inspect.h>
 #include <magpie/fork.h>
 #include <magpie/file.h>
 

@@ -47,6 +47,7 @@
 #include "mem.h"
 #include "op.h"
 #include "sys.h"
+#include "unclosed.h"
 #include "wait.h"
 
 #include <errno.h>
@@ -97,13 +98,21 @@ static int flags_of(const char *mode)
     return strchr(mode, 'x') ? flags | O_EXCL : flags;
 }
 
-int mag_file_open(struct mag_file *f, const char *path, const char *mode)
+static int open_noted(struct mag_file *f, const char *path, const char *mode, const void *caller)
 {
     int flags = flags_of(mode);
     int rc = flags < 0 ? flags : mag_op_open(AT_FDCWD, path, flags, CREATE_MODE);
 
     *f = (struct mag_file){ .fd = rc < 0 ? -1 : rc };
-    return rc < 0 ? rc : 0;
+    if (rc < 0)
+        return rc;
+    mag_unclosed_add(rc, "file", path, mag_rt_self(), caller);
+    return 0;
+}
+
+int mag_file_open(struct mag_file *f, const char *path, const char *mode)
+{
+    return open_noted(f, path, mode, __builtin_return_address(0));
 }
 
 int mag_file_close(struct mag_file *f)
@@ -112,12 +121,15 @@ int mag_file_close(struct mag_file *f)
 
     mag_mem_free(f->content);
     *f = (struct mag_file){ .fd = -1 };
-    return fd < 0 ? -EBADF : mag_op_close(fd);
+    if (fd < 0)
+        return -EBADF;
+    mag_unclosed_remove(fd); /* before the number can be another file's */
+    return mag_op_close(fd);
 }
 
 int mag_file_enter(struct mag_file *f, const char *path, const char *mode)
 {
-    return mag_file_open(f, path, mode);
+    return open_noted(f, path, mode, __builtin_return_address(0));
 }
 
 void mag_file_exit(struct mag_file *f)

@@ -18,6 +18,8 @@
 #define MAG_CACHELINE        __attribute__((aligned(MAG_CACHE_BYTES)))
 #define MAG_PAGE_BYTES       4096
 #define MAG_NOINLINE         __attribute__((noinline))
+/* For a function that reads hints of another thread's plain fields, on purpose. */
+#define MAG_RACY             __attribute__((noinline, no_sanitize("thread")))
 #define MAG_ALWAYS_INLINE    inline __attribute__((always_inline))
 #define MAG_LIKELY(x)        __builtin_expect(!!(x), 1)
 #define MAG_UNLIKELY(x)      __builtin_expect(!!(x), 0)

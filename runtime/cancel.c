@@ -5,8 +5,8 @@
  * A cancel sets the flag and then looks where the task runs; the
  * task says where it runs and then looks at the flag, at its first suspension: (H)
  * here pairs with (G) in worker.c, so one of them sees the other.  If the task was
- * found, a message goes to its home, which alone may touch what the fiber waits for.
- * While the message is under way it holds a reference.
+ * found, a message goes to its home, which alone may touch what the fiber waits for; if the
+ * caller is there, it is done at once.  While the message is under way it holds a reference.
  */
 #include "cancel.h"
 
@@ -16,10 +16,10 @@ static void cancel_at_home(struct mag_task *t)
     struct mag_fiber *f = t->is_leaf ? NULL : t->fiber;
     struct mag_wait *wait = f ? f->wait : t->leaf_wait;
 
-    if (f)
-        f->is_cancelled = true;
-    if (wait)
-        wait->cancel(wait);
+    if (f) /* a shield may be between it and the task */
+        f->is_cancelled = mag_fiber_chain_cancelled(f);
+    if (wait && (f == NULL || f->is_cancelled))
+        wait->kind->cancel(wait);
 }
 
 /* Where it is; if that is here, it has been cancelled. */
@@ -27,11 +27,11 @@ static struct mag_worker *cancel_if_here(struct mag_task *t, struct mag_worker *
 {
     struct mag_worker *home;
 
-    mag_spin_lock(&w->move_lock);
+    mag_cancel_hold(w);
     home = mag_task_home(t);
     if (home == w)
         cancel_at_home(t);
-    mag_spin_unlock(&w->move_lock);
+    mag_cancel_release(w);
     return home;
 }
 
@@ -47,9 +47,37 @@ static void cancel_deliver(struct mag_message *m, struct mag_worker *w)
         mag_worker_release(t);
 }
 
+bool mag_cancel_elsewhere(struct mag_message *m, struct mag_worker *w)
+{
+    struct mag_task *t;
+    struct mag_wait *wait;
+
+    if (m->deliver != cancel_deliver)
+        return false;
+    t = mag_container_of(m, struct mag_task, msg);
+    if (mag_task_home(t) == w && !t->is_leaf && t->fiber) {
+        wait = t->fiber->wait;
+        if (wait == NULL || wait->kind->is_home_only || t->fiber == w->fiber)
+            return false;
+    }
+    cancel_deliver(m, w);
+    return true;
+}
+
+/* By a task on the target's own worker: at once, as who knows one thread expects.  A cancel
+ * that a cancel brings about is a message all the same. */
+static struct mag_worker *cancel_now(struct mag_task *t, struct mag_worker *w)
+{
+    uint32_t was = mag_worker_enter(w);
+    struct mag_worker *home = cancel_if_here(t, w);
+
+    mag_worker_leave(w, was);
+    return home == w ? NULL : home;
+}
+
 void mag_cancel_task(struct mag_task *t)
 {
-    struct mag_worker *home;
+    struct mag_worker *w = mag_worker_self(), *home;
     uint8_t sent = 0;
 
     mag_store_seq(&t->is_cancelled, 1);
@@ -57,6 +85,8 @@ void mag_cancel_task(struct mag_task *t)
     if (mag_task_is_done(t))
         return;
     home = mag_task_home(t);
+    if (home == w && home != NULL && !w->is_cancelling)
+        home = cancel_now(t, w);
     if (home == NULL || !mag_cas(&t->is_sent, &sent, 1))
         return;
     mag_fetch_add(&t->extra_refs, 1);
@@ -86,8 +116,7 @@ static void find_one(struct mag_slab_head *block, void *arg)
         mag_task_home(t) != s->worker || !mag_load_relaxed(&t->is_begun) ||
         mag_load_relaxed(&t->is_cancelled))
         return;
-    if (mag_load_relaxed(&rt->cancel_level) < MAG_CANCEL_ALL &&
-        mag_load_relaxed(&t->work.slot) != MAG_SLOT_DETACHED)
+    if (mag_load_relaxed(&rt->cancel_level) < MAG_CANCEL_ALL && !mag_task_is_nobodys(t))
         return;
     s->found[s->n++] = t;
 }

@@ -48,7 +48,7 @@ struct mag_task *mag_co_make(const struct mag_co_type *type, enum mag_kind kind,
     mag_store_relaxed(&t->extra_refs, 0);
     mag_store_relaxed(&t->is_sent, 0);
     t->origin_kind = MAG_ORIGIN_MADE;
-    t->scope_cancelled = NULL;
+    t->ext = NULL;
     t->trace = NULL;
     t->made_at = made_at;
     mag_store_release(&t->head.used, (uint32_t)kind); /* the walks (slab.h) see it whole */
@@ -77,41 +77,49 @@ static int check_options(const struct mag_rt *rt, const struct mag_spawn_options
     return 0;
 }
 
-/* Options that matter go to a block of their own; most tasks have none. */
-static int set_info(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t,
-                    const struct mag_spawn_options *o)
+/* What few tasks have goes to a block of its own; most have none. */
+static int set_ext(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t,
+                   const struct mag_spawn_options *o, const struct mag_co_extra *extra)
 {
-    struct mag_spawn_info *info;
+    static const struct mag_spawn_options none;
+    struct mag_vars *vars = mag_worker_vars();
+    struct mag_task_ext *ext;
     int rc;
 
-    if (!o->name && !o->stack_bytes && !o->pin && !o->worker) {
-        if (o->site) {
-            t->site = o->site;
-            t->origin_kind = MAG_ORIGIN_SITE;
-        }
-        return 0;
+    o = o ? o : &none;
+    if (o->site) {
+        t->site = o->site;
+        t->origin_kind = MAG_ORIGIN_SITE;
     }
+    if (MAG_LIKELY(!o->name && !o->stack_bytes && !o->pin && !o->worker && !vars && !extra))
+        return 0;
     rc = check_options(rt, o);
     if (rc < 0)
         return rc;
-    info = mag_slab_alloc(w ? &w->slab : NULL, sizeof *info);
-    if (info == NULL)
+    ext = extra && extra->ext ? extra->ext : mag_slab_alloc(w ? &w->slab : NULL, sizeof *ext);
+    if (ext == NULL)
         return -ENOMEM;
-    mag_store_relaxed(&info->head.used, MAG_AUXILIARY);
-    info->name = o->name;
-    info->site = o->site;
-    info->stack_bytes = o->stack_bytes;
-    info->pin = o->pin;
-    info->worker = o->worker ? &rt->workers[o->worker - 1] : o->pin ? w : NULL;
-    t->info = info;
-    t->origin_kind = MAG_ORIGIN_INFO;
+    *ext = (struct mag_task_ext){
+        .head.size_class = ext->head.size_class,
+        .stopping = extra ? extra->stopping : NULL,
+        .hook = extra ? extra->hook : NULL,
+        .name = o->name,
+        .worker = o->worker ? &rt->workers[o->worker - 1]
+                  : o->pin  ? w
+                            : NULL,
+        .stack_bytes = o->stack_bytes,
+        .vars = vars ? mag_vars_ref(vars) : NULL,
+        .pin = o->pin,
+    };
+    mag_store_relaxed(&ext->head.used, MAG_AUXILIARY);
+    t->ext = ext;
     return 0;
 }
 
 /* Hands a begun task to the scheduler. */
 void mag_co_schedule(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t)
 {
-    struct mag_worker *target = t->origin_kind == MAG_ORIGIN_INFO ? t->info->worker : NULL;
+    struct mag_worker *target = t->ext ? t->ext->worker : NULL;
 
     t->is_counted = true;
     mag_task_set_idle(t, w ? w : rt->workers);
@@ -138,8 +146,8 @@ void mag_co_launch(struct mag_worker *w, struct mag_task *t)
         mag_co_schedule(w, w->rt, t);
 }
 
-static int start_on(struct mag_worker *w, struct mag_rt *rt, void *coro,
-                    const struct mag_spawn_options *options)
+int mag_co_start(struct mag_worker *w, struct mag_rt *rt, void *coro,
+                 const struct mag_spawn_options *options, const struct mag_co_extra *extra)
 {
     struct mag_task *t = mag_task_of(coro);
     int rc;
@@ -148,7 +156,7 @@ static int start_on(struct mag_worker *w, struct mag_rt *rt, void *coro,
         return -ENOMEM;
     if (!mag_co_begin(t))
         return -EALREADY;
-    rc = options ? set_info(w, rt, t, options) : 0;
+    rc = set_ext(w, rt, t, options, extra);
     if (MAG_UNLIKELY(rc < 0)) {
         unbegin(t);
         return rc;
@@ -163,14 +171,14 @@ int mag_start(void *coro, const struct mag_spawn_options *options)
 
     if (w == NULL)
         return coro ? -ENXIO : -ENOMEM;
-    return start_on(w, w->rt, coro, options);
+    return mag_co_start(w, w->rt, coro, options, NULL);
 }
 
 int mag_submit(struct mag_rt *rt, void *coro, const struct mag_spawn_options *options)
 {
     struct mag_worker *w = mag_worker_self();
 
-    return start_on(w && w->rt == rt ? w : NULL, rt, coro, options);
+    return mag_co_start(w && w->rt == rt ? w : NULL, rt, coro, options, NULL);
 }
 
 /* A coroutine without a type of its own: the type is kept behind the frame. */
@@ -209,11 +217,11 @@ int mag_spawn(struct mag_task **out, int (*body)(void *frame, void *result), con
 /* ---- awaiting ----------------------------------------------------------------------------- */
 
 /* The error's trace goes to who awaits. */
-static void hand_trace_on(struct mag_task *t, struct mag_task *to)
+void mag_co_hand_trace(struct mag_task *t, struct mag_task *to)
 {
     struct mag_trace *old;
 
-    if (to == NULL)
+    if (to == NULL || t->trace == NULL)
         return;
     old = to->trace;
     if (old && !old->is_caught && t->trace->rc == -ECANCELED)
@@ -241,8 +249,28 @@ int mag_co_collect(struct mag_task *t, int rc, void *result, struct mag_task *he
     if (rc >= 0 && result)
         copy_result(result, mag_task_result(t), t->type->result_bytes);
     if (MAG_UNLIKELY(t->trace != NULL) && rc < 0)
-        hand_trace_on(t, heir);
+        mag_co_hand_trace(t, heir);
     mag_worker_release(t);
+    return rc;
+}
+
+static void count_end(void)
+{
+    struct mag_worker *w = mag_worker_self();
+
+    mag_store_release(&w->n_ended, w->n_ended + 1);
+}
+
+/* One that was spawned: it has variables of its own, and perhaps a group. */
+static int run_task_here(struct mag_fiber *f, struct mag_task *t, void *result)
+{
+    int rc = mag_worker_call_task(f, t);
+    struct mag_end_hook *hook = mag_task_ending(t, rc);
+
+    rc = mag_co_collect(t, rc, result, f->current);
+    if (hook && hook->ended)
+        hook->ended(hook);
+    count_end();
     return rc;
 }
 
@@ -251,11 +279,9 @@ static int run_here(struct mag_fiber *f, struct mag_task *t, void *result)
     int rc;
 
     mag_store_relaxed(&t->work.slot, MAG_SLOT_TAKEN); /* a second awaiter is refused */
+    if (t->is_counted)
+        return run_task_here(f, t, result);
     rc = mag_worker_call(f, t);
-    if (t->is_counted) {
-        struct mag_worker *w = mag_worker_self();
-        mag_store_release(&w->n_ended, w->n_ended + 1);
-    }
     return mag_co_collect(t, rc, result, f->current);
 }
 
@@ -291,9 +317,12 @@ static int await_outside(struct mag_task *t, void *result)
 {
     int rc;
 
-    if (mag_co_begin(t))
-        return mag_co_collect(t, t->type->body(mag_task_frame(t), mag_task_result(t)), result,
-                              NULL);
+    if (mag_co_begin(t)) {
+        rc = t->is_leaf ? mag_wait_outside() : 0; /* a leaf would only begin, on a worker */
+        if (rc == 0)
+            rc = t->type->body(mag_task_frame(t), mag_task_result(t));
+        return mag_co_collect(t, rc, result, NULL);
+    }
     rc = mag_wait_task_outside(t);
     return rc < 0 ? rc : mag_co_collect(t, t->rc, result, NULL);
 }
@@ -328,6 +357,11 @@ int mag_await(void *awaitable, void *result, size_t result_bytes)
     if (kind == MAG_COROUTINE) {
         if (!mag_load_relaxed(&t->is_begun))
             return await_unstarted(w, f, t, result);
+        if (MAG_UNLIKELY(t->ext != NULL)) {
+            if (is_in_chain(f, t))
+                return -EDEADLK;
+            mag_task_taken(t);
+        }
         if (mag_co_fits_here(f, t) && mag_deque_take(&w->deque, &t->work))
             return run_here(f, t, result);
     }
@@ -352,16 +386,11 @@ int mag_cancel(void *task)
 
 /* A runtime that stops cancels what is detached: either it finds this one, or we see
  * that it stops. */
-int mag_detach(void *task)
+int mag_co_detach(struct mag_task *t)
 {
-    struct mag_task *t = mag_task_of(task);
     struct mag_worker *w;
     int rc;
 
-    if (t == NULL)
-        return -ENOMEM;
-    if (mag_load_relaxed(&t->head.used) != MAG_COROUTINE || !mag_load_relaxed(&t->is_begun))
-        return -EINVAL;
     mag_fetch_add(&t->extra_refs, 1);
     rc = mag_task_detach(t);
     if (rc == -EALREADY)
@@ -371,6 +400,18 @@ int mag_detach(void *task)
         mag_cancel_task(t);
     mag_worker_release(t);
     return rc == -EBUSY ? -EALREADY : 0;
+}
+
+int mag_detach(void *task)
+{
+    struct mag_task *t = mag_task_of(task);
+
+    if (t == NULL)
+        return -ENOMEM;
+    if (mag_load_relaxed(&t->head.used) != MAG_COROUTINE || !mag_load_relaxed(&t->is_begun))
+        return -EINVAL;
+    mag_task_taken(t);
+    return mag_co_detach(t);
 }
 
 int mag_close(void *awaitable)

@@ -26,15 +26,35 @@ static inline bool mag_co_begin(struct mag_task *t)
 /* Hands a task that has begun to the scheduler; w is the calling worker or NULL. */
 void mag_co_schedule(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t);
 
+/* What the child of a group has beside its options (task.h, struct mag_task_ext). */
+struct mag_co_extra {
+    const mag_atomic(uint32_t) * stopping;
+    struct mag_end_hook *hook;
+    /* A slab block of the caller's that begins with it, freed with the task, but not if the
+     * start fails; NULL: one is made. */
+    struct mag_task_ext *ext;
+};
+
+/* mag_start for a worker (NULL: a thread outside) and a runtime; `extra' may be NULL.  After
+ * 0 the task may have ended already; it is the caller's handle all the same. */
+int mag_co_start(struct mag_worker *w, struct mag_rt *rt, void *coro,
+                 const struct mag_spawn_options *options, const struct mag_co_extra *extra);
+
+/* Gives a begun task's handle up: 0, or -EALREADY if somebody awaits it. */
+int mag_co_detach(struct mag_task *t);
+
 /* Whether it can run as a call on this stack. */
 static MAG_ALWAYS_INLINE bool mag_co_fits_here(const struct mag_fiber *f, const struct mag_task *t)
 {
     if (MAG_UNLIKELY(t->is_leaf || t->type->stack_bytes != 0))
         return false;
-    if (t->origin_kind == MAG_ORIGIN_INFO && (t->info->stack_bytes || t->info->worker))
+    if (t->ext && (t->ext->stack_bytes || t->ext->worker))
         return false;
     return mag_fiber_has_room(f);
 }
+
+/* The trace of an error goes from t to whoever receives the error (NULL: nobody). */
+void mag_co_hand_trace(struct mag_task *t, struct mag_task *to);
 
 /* The end of every await: copies the result (unless rc < 0, or result is NULL), hands
  * an error's trace on, frees the object; rc. */

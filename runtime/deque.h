@@ -73,6 +73,14 @@ static inline bool mag_deque_is_empty(const struct mag_deque *d)
     return mag_load_relaxed(&d->hot.bot) == mag_load_relaxed(&d->top);
 }
 
+/* How much is in it; a hint, for any thread. */
+static inline uint64_t mag_deque_size(const struct mag_deque *d)
+{
+    uint64_t bot = mag_load_relaxed(&d->hot.bot), top = mag_load_relaxed(&d->top);
+
+    return bot > top ? bot - top : 0;
+}
+
 /* ---- the fast paths; <magpie/fork.h> has the same for forks ------------------------- */
 
 #define MAG_DEQUE_MASK ((uint64_t)MAG_DEQUE_SLOTS - 1)

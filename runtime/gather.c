@@ -25,7 +25,7 @@
  * Freeing: only on the awaiter's home thread (children that ended elsewhere wait for
  * the end), which is also where a failure cancels the siblings: so the walk over the
  * children needs no lock.  A child that begins at that moment sees is_stopping through
- * its scope_cancelled, by the fence pair (G) and (H) (cancel.c).
+ * its ext->stopping, by the fence pair (G) and (H) (cancel.c).
  *
  * An entry of the caller's array is the child, or NULL once it was freed, or marked:
  * "gave up" (a future that the gather no longer waits for), "not ours" (somebody else
@@ -70,6 +70,7 @@ struct gather {
     mag_atomic(int32_t) first_rc;        /* [any] the first error */
     mag_atomic(uint32_t) is_sent;        /* [any] msg is in use, or was */
     mag_atomic(struct feeder *) feeders; /* [any] split off; freed at the end */
+    struct mag_task_ext ext;             /* [const] of every child */
     struct feeder first;
 };
 
@@ -195,6 +196,8 @@ static void gather_cancel(struct mag_wait *wait)
     }
 }
 
+static const struct mag_wait_kind gather_wait = { "gather", gather_cancel, false };
+
 /* ---- one child ---------------------------------------------------------------------------- */
 
 static void *result_of(struct gather *g, size_t i)
@@ -208,6 +211,8 @@ static void collect(struct gather *g, size_t i, struct mag_task *t, int rc)
     mag_store_relaxed(&g->children[i], NULL);
     if (g->rcs)
         g->rcs[i] = rc;
+    if (t->ext == &g->ext)
+        t->ext = NULL;
     mag_co_collect(t, rc, result_of(g, i), g->owner);
 }
 
@@ -258,7 +263,8 @@ static size_t wait_for_child(struct gather *g, size_t i, struct mag_task *t)
     if (mag_load_relaxed(&t->head.used) &&
         (!g->results || t->type->result_bytes == g->result_bytes))
         rc = mag_task_wait(t, &g->waiter);
-
+    if (rc != -EBUSY)
+        mag_task_taken(t);
     if (rc == 0) {
         mag_fence_seq(); /* (G) pairs with gather.c (H) */
         if (MAG_LIKELY(!mag_load_relaxed(&g->is_stopping)))
@@ -292,14 +298,14 @@ static size_t run_child(struct gather *g, size_t i)
     }
     if (MAG_UNLIKELY(!mag_co_begin(t)))
         return wait_for_child(g, i, t);
-    t->scope_cancelled = &g->is_stopping;
+    t->ext = &g->ext;
     if (MAG_UNLIKELY(mag_load_relaxed(&g->is_stopping))) {
         rc = -ECANCELED;
     } else if (MAG_UNLIKELY(g->results && t->type->result_bytes != g->result_bytes)) {
         rc = -EINVAL;
     } else if (MAG_LIKELY(mag_co_fits_here(f, t))) {
         mag_store_relaxed(&t->work.slot, MAG_SLOT_TAKEN); /* whoever awaits it is refused */
-        rc = mag_worker_call(f, t);
+        rc = mag_worker_call_task(f, t);
     } else {
         begin_elsewhere(g, t);
         return 0;
@@ -419,7 +425,7 @@ static void run_elsewhere(struct gather *g, size_t i, struct mag_task *t)
 {
     struct mag_worker *w = mag_worker_self();
 
-    t->scope_cancelled = &g->is_stopping;
+    t->ext = &g->ext;
     mag_co_launch(w, t);
     mag_wait_task(w->fiber, t);
     ended_here(g, i, t, t->rc);
@@ -491,9 +497,10 @@ static void wait_all(struct gather *g, size_t n_ended)
         return;
     if (n_ended)
         mag_fetch_sub(&g->pending, n_ended);
-    g->fiber->wait = &g->wait;
-    if (mag_worker_is_cancelled(g->fiber))
+    if (mag_wait_begin(g->fiber, &g->wait) < 0) {
+        g->fiber->wait = &g->wait;
         gather_cancel(&g->wait);
+    }
     mag_worker_suspend(drop_own_share, g);
 }
 
@@ -557,6 +564,17 @@ static int gather_outside(struct gather *g)
     return g->rcs ? 0 : first;
 }
 
+/* The awaiter was cancelled before it waited, and that is how a child has ended. */
+static bool was_cancelled(struct gather *g)
+{
+    if (!mag_worker_is_cancelled(g->fiber))
+        return false;
+    for (size_t i = 0; i < g->n; i++)
+        if (g->rcs[i] == -ECANCELED)
+            return true;
+    return false;
+}
+
 /* The awaiter's part: it feeds, or is one lane, like the others. */
 static int run_all(struct mag_worker *w, struct gather *g, size_t limit)
 {
@@ -574,7 +592,7 @@ static int run_all(struct mag_worker *w, struct gather *g, size_t limit)
     collect_rest(g);
     mag_mem_free(lanes);
     if (g->rcs)
-        return mag_load_relaxed(&g->is_stopping) ? -ECANCELED : 0;
+        return mag_load_relaxed(&g->is_stopping) || was_cancelled(g) ? -ECANCELED : 0;
     return mag_load_relaxed(&g->first_rc);
 }
 
@@ -582,7 +600,7 @@ int mag_gather(void *results, size_t result_bytes, void **awaitables, size_t n,
                const struct mag_gather_options *options)
 {
     struct mag_worker *w = mag_worker_self();
-    struct gather g = { .wait.cancel = gather_cancel,
+    struct gather g = { .wait = { &gather_wait, NULL },
                         .waiter.notify = child_notify,
                         .children = awaitables,
                         .n = n,
@@ -595,6 +613,9 @@ int mag_gather(void *results, size_t result_bytes, void **awaitables, size_t n,
         return 0;
     if (w == NULL || w->fiber == NULL)
         return gather_outside(&g);
+    g.ext.stopping = &g.is_stopping;
+    g.ext.is_shared = true;
+    g.ext.vars = w->fiber->vars;
     g.home = w;
     g.fiber = w->fiber;
     g.owner = w->fiber->current;

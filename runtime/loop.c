@@ -49,6 +49,7 @@ static void deliver_all(struct mag_inbox *inbox, struct mag_worker *w)
         struct mag_message *m = mag_container_of(node, struct mag_message, inbox);
         next = node->next;
         m->deliver(m, w);
+        w->n_done++;
     }
 }
 
@@ -70,7 +71,7 @@ static void look_around(struct mag_worker *w)
     mag_time now = mag_clock_now();
 
     measure_ticks(w, now);
-    w->budget = MAG_POLL_RUNS;
+    mag_store_relaxed(&w->budget, MAG_POLL_RUNS);
     w->owes_oldest = true;
     if (w->next) { /* its turn comes, after those who have waited longer */
         mag_fifo_push_back(&w->ready, &w->next->link);
@@ -78,11 +79,11 @@ static void look_around(struct mag_worker *w)
     }
     if (mag_ring_pending(w->ring)) {
         MAG_CHECK(mag_ring_flush(w->ring) == 0);
-        mag_ring_reap(w->ring);
+        w->n_done += mag_ring_reap(w->ring);
     }
     deliver_all(&w->inbox, w);
     if (mag_timers_next(&w->timers) <= now)
-        mag_timers_expire(&w->timers, now);
+        w->n_done += mag_timers_expire(&w->timers, now);
     mag_worker_give_away(w);
 }
 
@@ -162,8 +163,10 @@ static struct mag_work *search(struct mag_worker *w)
             mag_cpu_relax();
         now = mag_clock_now();
     }
-    if (work)
+    if (work) {
         w->stole_at = mag_clock_now();
+        mag_store_relaxed(&w->n_steals, w->n_steals + 1);
+    }
     return work;
 }
 
@@ -185,11 +188,16 @@ static bool sees_own_work(struct mag_worker *w)
            mag_ring_pending(w->ring);
 }
 
+bool mag_loop_sees_work(struct mag_worker *w)
+{
+    return sees_public_work(w) || sees_own_work(w);
+}
+
 /*
  * While some workers are busy one of the sleepers wakes now and then, to publish for
  * owners who compute without end.
  */
-static void park(struct mag_worker *w)
+void mag_loop_park(struct mag_worker *w, mag_time until)
 {
     struct mag_idle *idle = &w->rt->idle;
     struct mag_sleeper *s = &idle->sleepers[w->id];
@@ -205,11 +213,14 @@ static void park(struct mag_worker *w)
     if (is_watch && deadline > w->polled_at + WATCH_NS)
         deadline = w->polled_at + WATCH_NS;
     sees_public = sees_public_work(w);
+    mag_store_relaxed(&w->n_parks, w->n_parks + 1);
     if (!sees_public && !sees_own_work(w))
-        MAG_CHECK(mag_ring_sleep(w->ring, deadline) == 0);
+        MAG_CHECK(mag_ring_sleep(w->ring, deadline < until ? deadline : until) == 0);
     if (is_watch)
         mag_store_relaxed(&idle->has_watch, 0);
     mag_idle_unpark(idle, s);
+    if (MAG_UNLIKELY(mag_load_seq(&w->rt->watch_sleeps)) && mag_xchg(&w->rt->watch_sleeps, 0))
+        mag_sys_futex_wake(&w->rt->watch_sleeps, 1);
     if (sees_public)
         mag_idle_search_again(idle, s);
 }
@@ -228,29 +239,42 @@ static struct mag_fiber *idle(struct mag_worker *w)
         if (has_found)
             return work ? mag_worker_start(w, work) : NULL;
     }
-    park(w);
+    mag_loop_park(w, MAG_NEVER);
     look_around(w);
     return NULL;
+}
+
+static void run(struct mag_worker *w, struct mag_fiber *f)
+{
+    /* one that was woken to search has found something, by whatever way */
+    mag_idle_search_end(&w->rt->idle, &w->rt->idle.sleepers[w->id], true);
+    w->n_done++;
+    mag_worker_run(w, f);
+}
+
+bool mag_loop_turn(struct mag_worker *w)
+{
+    struct mag_fiber *f;
+
+    if (w->budget <= 0)
+        look_around(w);
+    f = mag_worker_pick(w);
+    if (f) {
+        run(w, f);
+        return true;
+    }
+    if (!mag_worker_has_work(w))
+        look_around(w);
+    return mag_worker_has_work(w);
 }
 
 static void loop(struct mag_worker *w)
 {
     while (!mag_load_relaxed(&w->rt->is_stopping)) {
-        struct mag_fiber *f;
+        struct mag_fiber *f = mag_loop_turn(w) ? NULL : idle(w);
 
-        if (w->budget <= 0)
-            look_around(w);
-        f = mag_worker_pick(w);
-        if (f == NULL && !mag_worker_has_work(w)) {
-            look_around(w);
-            if (!mag_worker_has_work(w))
-                f = idle(w);
-        }
-        if (f) {
-            /* one that was woken to search has found something, by whatever way */
-            mag_idle_search_end(&w->rt->idle, &w->rt->idle.sleepers[w->id], true);
-            mag_worker_run(w, f);
-        }
+        if (f)
+            run(w, f);
     }
 }
 
@@ -283,6 +307,7 @@ int mag_loop_init(struct mag_worker *w, struct mag_rt *rt, unsigned id)
         return rc;
     w->rt = rt;
     w->id = id;
+    w->is_inside = 1; /* as the loop is */
     mag_fifo_init(&w->ready);
     mag_fifo_init(&w->local);
     mag_timers_init(&w->timers);
@@ -291,8 +316,10 @@ int mag_loop_init(struct mag_worker *w, struct mag_rt *rt, unsigned id)
     return 0;
 }
 
+/* Only callbacks that will not run can be left in the heap, and they are gone (call.c). */
 void mag_loop_fini(struct mag_worker *w)
 {
+    w->timers.count = 0;
     mag_timers_fini(&w->timers);
     mag_deque_fini(&w->deque);
 }
@@ -315,35 +342,65 @@ static void started(struct mag_worker *w, int rc)
     mag_sys_futex_wake(&w->rt->n_started, 1);
 }
 
+static int set_up(struct mag_worker *w)
+{
+    int rc = mag_worker_reserve(w);
+
+    if (rc < 0)
+        return rc;
+    rc = mag_ring_open(&w->ring, NULL);
+    if (rc < 0) {
+        mag_fiber_destroy(w->reserve, &w->rt->stacks); /* it has never run */
+        w->reserve = NULL;
+        return rc;
+    }
+    w->rt->idle.sleepers[w->id].ring = w->ring;
+    mag_store_relaxed(&w->tid, mag_sys_gettid());
+    mag_context_thread(&w->context);
+    mag_slab_open(&w->slab);
+    return 0;
+}
+
+int mag_loop_open(struct mag_worker *w, struct mag_stack_alt *alt)
+{
+    int rc = mag_stack_altstack_init(alt);
+
+    if (rc < 0)
+        return rc;
+    rc = set_up(w);
+    if (rc < 0)
+        mag_stack_altstack_fini(alt);
+    return rc;
+}
+
+void mag_loop_enter(struct mag_worker *w)
+{
+    mag_tls_hot = w ? &w->deque.hot : NULL;
+}
+
+void mag_loop_close(struct mag_worker *w, struct mag_stack_alt *alt)
+{
+    mag_worker_end_fibers(w);
+    mag_loop_enter(NULL);
+    mag_slab_close(&w->slab);
+    mag_ring_close(w->ring);
+    mag_context_destroy(&w->context);
+    mag_stack_altstack_fini(alt);
+}
+
 void *mag_loop_main(void *worker)
 {
     struct mag_worker *w = worker;
     struct mag_stack_alt alt;
-    int rc = mag_stack_altstack_init(&alt);
+    int rc = mag_loop_open(w, &alt);
 
-    if (rc == 0)
-        rc = mag_worker_reserve(w);
-    if (rc == 0)
-        rc = mag_ring_open(&w->ring, NULL);
+    started(w, rc);
     if (rc == 0) {
-        w->rt->idle.sleepers[w->id].ring = w->ring;
-        mag_context_thread(&w->context);
-        mag_slab_open(&w->slab);
-        mag_tls_hot = &w->deque.hot;
-        started(w, 0);
+        mag_loop_enter(w);
         loop(w);
-        leave_together(w->rt);
-        mag_worker_end_fibers(w);
-        mag_tls_hot = NULL;
-        mag_slab_close(&w->slab);
-        mag_ring_close(w->ring);
-        mag_context_destroy(&w->context);
-    } else {
-        if (w->reserve)
-            mag_fiber_destroy(w->reserve, &w->rt->stacks); /* it has never run */
-        started(w, rc);
-        leave_together(w->rt);
     }
-    mag_stack_altstack_fini(&alt);
+    leave_together(w->rt);
+    if (rc == 0)
+        mag_loop_close(w, &alt);
     return NULL;
 }

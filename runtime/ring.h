@@ -87,8 +87,13 @@ struct mag_ring_ops {
     void (*cancel)(struct mag_ring *r, struct mag_op *op);
     int (*flush)(struct mag_ring *r);
     unsigned (*reap)(struct mag_ring *r);
+    void (*kick)(struct mag_ring *r);
+    unsigned (*reap_posted)(struct mag_ring *r);
     int (*sleep)(struct mag_ring *r, mag_time deadline);
     void (*wake)(struct mag_ring *r);
+    int (*watch)(struct mag_ring *r, int event_fd);
+    int (*doze)(struct mag_ring *r);
+    void (*rouse)(struct mag_ring *r);
 };
 
 /* The part of a ring that every back-end begins with; hot, so read in line. */
@@ -156,6 +161,22 @@ static inline unsigned mag_ring_reap(struct mag_ring *r)
 }
 
 /*
+ * For a rescue (rescue.c).  kick: on the owner's thread, in a signal handler that has not
+ * interrupted the ring: hands over what is queued, and has the kernel post what is done.
+ * reap_posted: reap by another thread, which has the owner's place for the time: of what is
+ * posted; it asks the kernel for nothing.
+ */
+static inline void mag_ring_kick(struct mag_ring *r)
+{
+    r->ops->kick(r);
+}
+
+static inline unsigned mag_ring_reap_posted(struct mag_ring *r)
+{
+    return r->ops->reap_posted(r);
+}
+
+/*
  * Whether flush or reap has something to do: a hint of a few loads, for the loop.
  * relaxed: what it misses is seen a turn later, and sleep looks for itself.
  */
@@ -183,6 +204,31 @@ static inline int mag_ring_sleep(struct mag_ring *r, mag_time deadline)
 static inline void mag_ring_wake(struct mag_ring *r)
 {
     r->ops->wake(r);
+}
+
+/*
+ * For an owner who waits somewhere else, in poll(2): from now on completions make that
+ * eventfd readable.  Returns another descriptor, which a wake makes readable, or -errno.
+ * Whoever has read the eventfd calls this again before it looks whether anything is pending.
+ */
+static inline int mag_ring_watch(struct mag_ring *r, int event_fd)
+{
+    return r->ops->watch(r, event_fd);
+}
+
+/*
+ * Sleep without the wait.  1: everything is with the kernel, and a wake from now on shows,
+ * until rouse.  0: there has been a wake, or the kernel
+ * does not take all of it just now; -errno if the ring is broken.  Then rouse is not called.
+ */
+static inline int mag_ring_doze(struct mag_ring *r)
+{
+    return r->ops->doze(r);
+}
+
+static inline void mag_ring_rouse(struct mag_ring *r)
+{
+    r->ops->rouse(r);
 }
 
 /* Operations submitted and not completed, queued ones included. */

@@ -378,13 +378,11 @@ static void collect(struct uring *u)
  * Bounded by what was posted when it began: complete may submit, and a full SQ
  * enter, so the queue could otherwise fill as fast as it is emptied.
  */
-static unsigned uring_reap(struct mag_ring *r)
+static unsigned uring_reap_posted(struct mag_ring *r)
 {
     struct uring *u = uring_of(r);
     struct io_uring_cq *cq = &u->kernel.cq;
     unsigned n = 0;
-
-    collect(u);
     uint32_t end = mag_load_acquire(cq->ktail); /* pairs with the kernel's release */
     while (r->reaped != end) {
         struct io_uring_cqe cqe = cq->cqes[r->reaped & cq->ring_mask];
@@ -393,6 +391,18 @@ static unsigned uring_reap(struct mag_ring *r)
         n += dispatch(u, cqe.user_data, cqe.res, cqe.flags);
     }
     return n;
+}
+
+static unsigned uring_reap(struct mag_ring *r)
+{
+    collect(uring_of(r));
+    return uring_reap_posted(r);
+}
+
+static void uring_kick(struct mag_ring *r)
+{
+    (void)uring_flush(r);
+    collect(uring_of(r));
 }
 
 /* ---- sleeping and waking ----------------------------------------------------- */
@@ -471,6 +481,53 @@ static int uring_sleep(struct mag_ring *r, mag_time deadline)
     return rc;
 }
 
+/* ---- waiting elsewhere --------------------------------------------------------- */
+
+/*
+ * The eventfd is signalled also for completions that are deferred until the owner enters.
+ * But a completion that itself comes of a write to some eventfd, as a wake's does, signals
+ * it late, and on some kernels (6.18) only the first time after the registration, because
+ * the bit IO_EVENTFD_OP_SIGNAL_BIT stays set.  So it is registered anew each time, and wakes
+ * are seen at their own descriptor.
+ */
+static int uring_watch(struct mag_ring *r, int event_fd)
+{
+    struct uring *u = uring_of(r);
+    int rc = mag_sys_fault(MAG_SYS_URING_REGISTER);
+
+    if (rc == 0) {
+        (void)io_uring_unregister_eventfd(&u->kernel); /* if there is one */
+        rc = io_uring_register_eventfd(&u->kernel, event_fd);
+    }
+    return rc < 0 ? rc : u->wake_fd;
+}
+
+static void uring_rouse(struct mag_ring *r)
+{
+    struct uring *u = uring_of(r);
+
+    if (mag_xchg_seq(&u->wake, AWAKE) == WOKEN)
+        u->wakes_owed++;
+}
+
+static int uring_doze(struct mag_ring *r)
+{
+    struct uring *u = uring_of(r);
+    uint32_t was = AWAKE;
+    int rc;
+
+    if (!mag_cas_seq(&u->wake, &was, ASLEEP)) {
+        (void)mag_xchg_seq(&u->wake, AWAKE); /* a wake came before: it is consumed */
+        return 0;
+    }
+    arm_wake(u);
+    rc = uring_flush(r);
+    if (rc == 0 && u->wake_armed && r->n_queued == 0)
+        return 1;
+    uring_rouse(r);
+    return rc;
+}
+
 /* After the exchange the ring may be closed, as soon as the write was read. */
 static void uring_wake(struct mag_ring *r)
 {
@@ -523,8 +580,13 @@ static const struct mag_ring_ops uring_ops = {
     .cancel = uring_cancel,
     .flush = uring_flush,
     .reap = uring_reap,
+    .kick = uring_kick,
+    .reap_posted = uring_reap_posted,
     .sleep = uring_sleep,
     .wake = uring_wake,
+    .watch = uring_watch,
+    .doze = uring_doze,
+    .rouse = uring_rouse,
 };
 
 /*

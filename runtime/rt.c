@@ -1,36 +1,40 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rt.c - a runtime: started, run, drained, stopped
+ * rt.c - a runtime: started, run, stopped
  *
  *      mag_rt_new    workers start, each opens its ring on its own thread
  *      mag_rt_run    a coroutine is submitted, the calling thread waits for it
- *      mag_rt_free   drain: cancel detached tasks, wait until all have ended
- *                    stop: workers leave their loops, together, and close their rings
- *                    report coroutines that nobody awaited, free everything
- *
- * Drained?  Each worker counts the tasks begun and ended on it, and only it writes its
- * counters.  Whoever asks reads all `ended' first and then all `begun': both only
- * grow and ended <= begun at all times, so if the sums are equal, then at the moment
- * between the two readings nothing ran; and what does not run begins nothing.
+ *      mag_rt_stop   everything is cancelled, and waited for
+ *      mag_rt_free   comes to rest (shutdown.c), and its memory goes
  *
  * Stop is two steps, because a ring may be rung for by anybody until its owner closes
  * it: every worker leaves its loop and says so, and the stopper says when it has
- * finished ringing; only when all have does each close its ring (worker.c).
+ * finished ringing; only when all have does each close its ring (loop.c).
+ *
+ * An embedded runtime has the one worker and no thread; its owner steps it wherever another
+ * one would wait (embed.c).
  *
  * fork(2): a child has none of the workers; it must exec or exit.
  */
 #include "cancel.h"
 #include "check.h"
+#include "clock.h"
 #include "co.h"
 #include "cpus.h"
+#include "embed.h"
 #include "fiber.h"
 #include "loop.h"
 #include "mem.h"
+#include "misuse.h"
+#include "report.h"
 #include "ring.h"
-#include "symbol.h"
+#include "shutdown.h"
+#include "signal_run.h"
 #include "sys.h"
 #include "trace.h"
+#include "unclosed.h"
 #include "wait.h"
+#include "watchdog.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -72,19 +76,6 @@ static int say(int rc)
     return rc;
 }
 
-static void report(struct mag_rt *rt, const char *line)
-{
-    if (rt && rt->report)
-        rt->report(rt->report_arg, line);
-    else
-        mag_check_print("%s", line);
-}
-
-static void report_line(void *rt, const char *line)
-{
-    report(rt, line);
-}
-
 /* ---- starting ------------------------------------------------------------------------------ */
 
 static int inside_task(const char *what)
@@ -102,7 +93,7 @@ static int workers_wanted(const struct mag_rt_options *o, unsigned *n)
     char *end = NULL;
     long value;
 
-    *n = o->workers;
+    *n = o->embedded ? 1 : o->workers;
     if (*n == 0 && text && *text) {
         value = strtol(text, &end, 10);
         if (*end || value < 1 || value > MAG_WORKERS_MAX)
@@ -126,6 +117,10 @@ static int check_options(const struct mag_rt_options *o)
         (o->stack_bytes < MAG_STACK_BYTES_MIN || o->stack_bytes > MAG_STACK_BYTES_MAX))
         return fail(-EINVAL, ".stack_bytes is %zu; it must be %d to %d", o->stack_bytes,
                     (int)MAG_STACK_BYTES_MIN, (int)MAG_STACK_BYTES_MAX);
+    if (o->embedded && o->workers > 1)
+        return fail(-EINVAL, ".embedded with %u workers: it has one", o->workers);
+    if (o->shutdown_ns < 0)
+        return fail(-EINVAL, ".shutdown_ns is negative");
     if (o->offload_threads > MAG_OFFLOAD_THREADS_MAX)
         return fail(-EINVAL, ".offload_threads is %u; at most %d", o->offload_threads,
                     (int)MAG_OFFLOAD_THREADS_MAX);
@@ -193,6 +188,15 @@ static void stop_workers(struct mag_rt *rt, unsigned n)
         mag_sys_thread_join(rt->workers[i].thread);
 }
 
+static int start_embedded(struct mag_rt *rt)
+{
+    int rc = mag_embed_open(rt);
+
+    return rc < 0 ? fail(rc, "cannot make an embedded runtime: %s",
+                         *mag_ring_why() ? mag_ring_why() : mag_err_text(rc))
+                  : 0;
+}
+
 static int start_workers(struct mag_rt *rt)
 {
     char name[16];
@@ -233,6 +237,41 @@ static void process_trim(void)
         mag_slab_trim();
 }
 
+static void set_options(struct mag_rt *rt, const struct mag_rt_options *o)
+{
+    rt->stack_bytes = o->stack_bytes ? o->stack_bytes : MAG_STACK_BYTES_DEFAULT;
+    rt->report = o->report;
+    rt->report_arg = o->report_arg;
+    rt->keep_sigint = o->keep_sigint;
+    rt->is_debug = o->debug || mag_debug();
+    mag_fifo_init(&rt->inject);
+    mag_stacks_init(&rt->stacks, o->unguarded_ok);
+    mag_offload_init(&rt->offload, o->offload_threads);
+}
+
+static int start_watchdog(struct mag_rt *rt, const struct mag_rt_options *o)
+{
+    struct mag_watchdog_options w = { .slow_ns = o->slow_ns,
+                                      .dump_on_sigquit = o->dump_on_sigquit };
+    int rc = mag_watchdog_start(rt, &w);
+
+    if (rc == 0)
+        return 0;
+    stop_workers(rt, rt->n_workers);
+    mag_watchdog_free(rt);
+    return fail(rc, "cannot start the watchdog thread: %s", mag_err_text(rc));
+}
+
+static int start(struct mag_rt *rt, const struct mag_rt_options *o)
+{
+    int rc;
+
+    if (o->embedded)
+        return start_embedded(rt);
+    rc = start_workers(rt);
+    return rc < 0 ? rc : start_watchdog(rt, o);
+}
+
 int mag_rt_new(struct mag_rt **out, const struct mag_rt_options *options)
 {
     static const struct mag_rt_options defaults;
@@ -251,14 +290,9 @@ int mag_rt_new(struct mag_rt **out, const struct mag_rt_options *options)
         return fail(rc, "out of memory for %u workers", n_workers);
     mag_fetch_add(&process.n_runtimes, 1);
     rt->n_workers = n_workers;
-    rt->stack_bytes = o->stack_bytes ? o->stack_bytes : MAG_STACK_BYTES_DEFAULT;
-    rt->report = o->report;
-    rt->report_arg = o->report_arg;
-    mag_fifo_init(&rt->inject);
-    mag_stacks_init(&rt->stacks, o->unguarded_ok);
-    mag_offload_init(&rt->offload, o->offload_threads);
+    set_options(rt, o);
     (void)mag_sys_membarrier_register(); /* without it, no forced publishing (deque.c) */
-    rc = start_workers(rt);
+    rc = start(rt, o);
     if (rc < 0) {
         mag_offload_fini(&rt->offload);
         mag_stacks_fini(&rt->stacks);
@@ -270,117 +304,45 @@ int mag_rt_new(struct mag_rt **out, const struct mag_rt_options *options)
     return 0;
 }
 
-/* ---- draining -------------------------------------------------------------------------------- */
-
-static bool is_drained(struct mag_rt *rt)
-{
-    uint64_t n_ended = 0, n_begun = 0;
-
-    for (unsigned i = 0; i < rt->n_workers; i++)
-        n_ended += mag_load_acquire(&rt->workers[i].n_ended);
-    mag_fence_seq(); /* (I) pairs with rt.c (I): the readings do not overlap */
-    n_begun = mag_load_acquire(&rt->n_submitted);
-    for (unsigned i = 0; i < rt->n_workers; i++)
-        n_begun += mag_load_acquire(&rt->workers[i].n_spawned);
-    return n_ended == n_begun;
-}
-
-static void cancel_level(struct mag_rt *rt, enum mag_cancel_level level)
-{
-    mag_store_seq(&rt->cancel_level, level);
-    for (unsigned i = 0; i < rt->n_workers; i++) {
-        struct mag_worker *w = &rt->workers[i];
-        uint32_t idle = 0;
-        if (!mag_cas(&w->sweep_sent, &idle, 1)) /* it will look at the level again */
-            continue;
-        w->sweep.deliver = mag_cancel_sweep;
-        mag_worker_send(w, &w->sweep);
-    }
-}
-
-static void drain(struct mag_rt *rt)
-{
-    uint32_t progress;
-
-    mag_store_seq(&rt->is_draining, 1);
-    cancel_level(rt, mag_load_relaxed(&rt->cancel_level) == MAG_CANCEL_ALL ? MAG_CANCEL_ALL
-                                                                           : MAG_CANCEL_DETACHED);
-    for (;;) {
-        progress = mag_load_acquire(&rt->progress);
-        if (is_drained(rt))
-            break;
-        mag_sys_futex_wait(&rt->progress, progress, 100 * MAG_MS);
-    }
-}
-
-/* ---- what nobody awaited ------------------------------------------------------------------------ */
-
-enum { LEFT_MAX = 16 };
-
-struct leftovers {
-    struct mag_rt *rt;
-    struct mag_task *tasks[LEFT_MAX];
-    unsigned n;
-};
-
-/* By address only: of an object of another runtime it may be gone. */
-static bool is_home_of(const struct mag_rt *rt, uintptr_t home)
-{
-    if (rt == NULL)
-        return home == 0;
-    return home >= (uintptr_t)rt->workers && home < (uintptr_t)(rt->workers + rt->n_workers);
-}
-
-static void find_leftover(struct mag_slab_head *block, void *arg)
-{
-    struct leftovers *l = arg;
-    struct mag_task *t = mag_container_of(block, struct mag_task, head);
-
-    uint32_t kind = mag_load_acquire(&block->used);
-
-    if ((kind != MAG_COROUTINE && kind != MAG_FUTURE) || l->n == LEFT_MAX ||
-        !is_home_of(l->rt, mag_load_relaxed(&t->home)))
-        return;
-    if (kind == MAG_FUTURE && !mag_task_is_done(t))
-        return; /* its setter, in whatever thread, may still come, and frees it */
-    l->tasks[l->n++] = t;
-}
-
-static void report_leftover(struct mag_rt *rt, const struct mag_task *t)
-{
-    char place[256], line[512];
-
-    if (mag_load_relaxed(&t->head.used) != MAG_COROUTINE || mag_load_relaxed(&t->is_begun))
-        return;
-    mag_symbol_name(t->origin_kind == MAG_ORIGIN_MADE ? t->made_at : NULL, place, sizeof place);
-    snprintf(line, sizeof line, "coroutine '%s' was never awaited (created at %s)",
-             mag_task_name(t), place);
-    report(rt, line);
-}
-
-/* Frees every object made in the runtime (NULL: outside any) that is left. */
-static void collect_leftovers(struct mag_rt *rt)
-{
-    struct leftovers l = { .rt = rt };
-
-    do {
-        l.n = 0;
-        mag_slab_foreach(find_leftover, &l);
-        for (unsigned i = 0; i < l.n; i++) {
-            report_leftover(rt, l.tasks[i]);
-            mag_store_relaxed(&l.tasks[i]->extra_refs, 0);
-            mag_worker_release(l.tasks[i]);
-        }
-    } while (l.n == LEFT_MAX);
-}
+/* ---- stopping -------------------------------------------------------------------------------- */
 
 /* Coroutines made outside any runtime, at the end of the process. */
 __attribute__((destructor)) static void at_exit(void)
 {
     if (mag_load_acquire(&process.n_runtimes) != 0)
         return; /* exit() with a runtime running: its threads may still use it all */
-    collect_leftovers(NULL);
+    mag_shutdown_collect(NULL);
+    (void)mag_unclosed_report(NULL, mag_report_line, NULL);
     mag_slab_trim();
+}
+
+/* Nothing runs, and nobody will call. */
+static void tear_down(struct mag_rt *rt)
+{
+    mag_offload_fini(&rt->offload);
+    while (mag_load_seq(&rt->n_outside)) /* a few instructions of another thread */
+        mag_sys_yield();
+    if (rt->embed) {
+        mag_embed_close(rt);
+    } else {
+        mag_watchdog_stop(rt); /* it signals the workers */
+        stop_workers(rt, rt->n_workers);
+        mag_watchdog_free(rt);
+    }
+    mag_shutdown_collect(rt);
+    (void)mag_unclosed_report(rt, mag_report_line, rt);
+    mag_stacks_fini(&rt->stacks);
+    memory_free(rt, rt->n_workers);
+    process_trim();
+}
+
+/* What nobody but the owner of an embedded runtime may do. */
+static bool is_owner(const struct mag_rt *rt, const char *what)
+{
+    if (rt->embed == NULL || mag_embed_is_owner(rt))
+        return true;
+    fail(-EPERM, "%s of an embedded runtime in another thread than mag_rt_new()", what);
+    return false;
 }
 
 void mag_rt_free(struct mag_rt *rt)
@@ -388,28 +350,107 @@ void mag_rt_free(struct mag_rt *rt)
     if (rt == NULL)
         return;
     MAG_CHECK(mag_worker_self() == NULL);
-    drain(rt);
-    mag_offload_fini(&rt->offload);
-    while (mag_load_seq(&rt->n_outside)) /* a few instructions of another thread */
-        mag_sys_yield();
-    stop_workers(rt, rt->n_workers);
-    collect_leftovers(rt);
-    mag_stacks_fini(&rt->stacks);
-    memory_free(rt, rt->n_workers);
-    process_trim();
+    if (!is_owner(rt, "mag_rt_free()")) {
+        say(0);
+        return;
+    }
+    (void)mag_shutdown_drain(rt, MAG_NEVER);
+    tear_down(rt);
+}
+
+static mag_time after(mag_time duration_ns)
+{
+    mag_time now = mag_clock_now();
+
+    return duration_ns < MAG_NEVER - now ? now + duration_ns : MAG_NEVER;
+}
+
+int mag_rt_stop(struct mag_rt *rt, mag_time timeout_ns)
+{
+    int rc;
+
+    if (rt == NULL || timeout_ns < 0)
+        return mag_misuse(-EINVAL, "mag_rt_stop(): a runtime, and a timeout not below zero");
+    if (mag_worker_self())
+        return inside_task("mag_rt_stop()");
+    if (!is_owner(rt, "mag_rt_stop()"))
+        return -EPERM;
+    mag_shutdown_cancel(rt, MAG_CANCEL_ALL);
+    rc = mag_shutdown_drain(rt, after(timeout_ns));
+    if (rc == -ETIMEDOUT)
+        mag_shutdown_report(rt);
+    return rc;
 }
 
 /* ---- running ---------------------------------------------------------------------------------------- */
 
 static void report_failure(struct mag_rt *rt, const struct mag_task *t, int rc)
 {
-    char line[256];
-
-    snprintf(line, sizeof line, "task '%s' failed:", mag_task_name(t));
     if (t->trace == NULL || t->trace->rc != rc)
         return;
-    report(rt, line);
-    mag_trace_format(t->trace, report_line, rt);
+    mag_report(rt, "task '%s' failed:", mag_task_name(t));
+    mag_trace_format(t->trace, mag_report_line, rt);
+}
+
+/* A thread that waits for the coroutine it runs. */
+struct runner {
+    struct mag_waiter waiter;
+    struct mag_signal_run run;
+};
+
+/* After the first of the two the waiting thread may be gone: the wake is of an address only. */
+static void runner_notify(struct mag_waiter *waiter, struct mag_task *ended)
+{
+    mag_atomic(uint32_t) *word = &mag_container_of(waiter, struct runner, waiter)->run.word;
+
+    (void)ended;
+    mag_fetch_or(word, MAG_RUN_DONE);
+    mag_sys_futex_wake(word, 1);
+}
+
+/* Sleeps, or steps, until one of the bits is set. */
+static void runner_wait(struct mag_rt *rt, struct runner *r)
+{
+    if (rt->embed && mag_embed_is_owner(rt))
+        (void)mag_embed_step(rt, MAG_NEVER, &r->run.word);
+    else
+        (void)mag_sys_futex_wait(&r->run.word, 0, MAG_NEVER);
+}
+
+/* Until t has ended; a Ctrl-C cancels it. */
+static int run_to_end(struct mag_rt *rt, struct mag_task *t, struct runner *r)
+{
+    uint32_t bits = 0;
+    int rc = mag_task_wait(t, &r->waiter);
+
+    if (rc < 0)
+        return rc == -EALREADY ? 0 : -EALREADY;
+    while (!((bits = mag_load_acquire(&r->run.word)) & MAG_RUN_DONE)) {
+        if (bits & MAG_RUN_INTERRUPTED) {
+            mag_fetch_and(&r->run.word, ~(uint32_t)MAG_RUN_INTERRUPTED);
+            mag_cancel_task(t);
+        } else {
+            runner_wait(rt, r);
+        }
+    }
+    return 0;
+}
+
+/* Takes Ctrl-C over before the coroutine can begin. */
+static int submit_and_wait(struct mag_rt *rt, void *coro)
+{
+    struct runner r = { .waiter.notify = runner_notify };
+    int rc;
+
+    if (rt->embed && mag_embed_is_owner(rt))
+        r.run.ring = rt->workers->ring;
+    if (!rt->keep_sigint)
+        mag_signal_enter(&r.run);
+    rc = mag_submit(rt, coro, NULL);
+    if (rc == 0)
+        rc = run_to_end(rt, mag_task_of(coro), &r);
+    mag_signal_leave(&r.run);
+    return rc;
 }
 
 int mag_rt_run(struct mag_rt *rt, void *coro, void *result)
@@ -419,15 +460,27 @@ int mag_rt_run(struct mag_rt *rt, void *coro, void *result)
 
     if (mag_worker_self())
         return say(inside_task("mag_rt_run()"));
-    rc = mag_submit(rt, coro, NULL);
-    if (rc < 0)
-        return rc;
-    rc = mag_wait_task_outside(t);
+    rc = submit_and_wait(rt, coro);
     if (rc < 0)
         return rc;
     if (t->rc < 0)
         report_failure(rt, t, t->rc);
     return mag_co_collect(t, t->rc, result, NULL);
+}
+
+/* What runs still has so long to end, and then, cancelled, as long again.  A runtime whose
+ * tasks do not end cannot be freed: it is left to itself. */
+static int end_in_time(struct mag_rt *rt, mag_time shutdown_ns)
+{
+    int rc = -ETIMEDOUT;
+
+    if (mag_load_relaxed(&rt->cancel_level) < MAG_CANCEL_ALL)
+        rc = mag_shutdown_drain(rt, after(shutdown_ns));
+    if (rc < 0)
+        rc = mag_rt_stop(rt, shutdown_ns);
+    if (rc == 0)
+        tear_down(rt);
+    return rc;
 }
 
 int mag_run_with(void *coro, void *result, const struct mag_rt_options *options)
@@ -448,8 +501,11 @@ int mag_run_with(void *coro, void *result, const struct mag_rt_options *options)
     }
     rc = mag_rt_run(rt, coro, result);
     if (rc < 0)
-        cancel_level(rt, MAG_CANCEL_ALL);
-    mag_rt_free(rt);
+        mag_shutdown_cancel(rt, MAG_CANCEL_ALL);
+    if (options == NULL || options->shutdown_ns == 0)
+        mag_rt_free(rt);
+    else if (end_in_time(rt, options->shutdown_ns) < 0 && rc >= 0)
+        rc = -ETIMEDOUT;
     return rc;
 }
 

@@ -13,6 +13,7 @@
  */
 #include "clock.h"
 #include "co.h"
+#include "scope.h"
 #include "sys.h"
 #include "wait.h"
 
@@ -22,7 +23,12 @@
 
 int mag_sleep_until(mag_time deadline)
 {
-    return mag_wait_in_task() ? mag_wait_until(deadline) : mag_sys_sleep_until(deadline);
+    int rc;
+
+    if (mag_wait_in_task())
+        return mag_wait_until(deadline);
+    rc = mag_wait_outside();
+    return rc < 0 ? rc : mag_sys_sleep_until(deadline);
 }
 
 int mag_sleep(mag_time duration_ns)
@@ -36,12 +42,18 @@ int mag_sleep(mag_time duration_ns)
 
 int mag_yield(void)
 {
-    int rc = mag_worker_yield();
+    struct mag_fiber *f = mag_fiber_self();
+    int rc;
 
+    if (f)
+        mag_scope_poll(f);
+    rc = mag_worker_yield();
     if (MAG_LIKELY(rc != -ENXIO))
         return rc;
-    mag_sys_yield();
-    return 0;
+    rc = mag_wait_outside();
+    if (rc == 0)
+        mag_sys_yield();
+    return rc;
 }
 
 /* ---- the coroutine ----------------------------------------------------------------------- */
@@ -74,9 +86,18 @@ static void leaf_cancel(struct mag_wait *wait)
 {
     struct mag_sleep_co *s = mag_container_of(wait, struct mag_sleep_co, wait);
 
-    if (mag_timers_cancel(&mag_worker_self()->timers, &s->timer))
+    struct mag_worker *home = mag_task_home(mag_task_of_frame(s));
+    bool is_rescue = home != mag_worker_self(); /* which has the owner's place already */
+    uint32_t was = is_rescue ? 0 : mag_worker_enter(home);
+    bool is_cancelled = mag_timers_cancel(&home->timers, &s->timer);
+
+    if (!is_rescue)
+        mag_worker_leave(home, was);
+    if (is_cancelled)
         leaf_end(s, -ECANCELED);
 }
+
+static const struct mag_wait_kind leaf_wait = { "sleep", leaf_cancel, false };
 
 /* Returns with the sleep under way; outside a task, with it over. */
 static int leaf_start(void *frame, void *result)
@@ -85,26 +106,28 @@ static int leaf_start(void *frame, void *result)
     struct mag_task *t = mag_task_of_frame(s);
     struct mag_worker *w = mag_worker_self();
     mag_time now = mag_clock_now();
+    uint32_t was;
     int rc;
 
     (void)result;
     if (w == NULL)
         return s->duration < 0 ? -EINVAL : mag_sys_sleep(s->duration);
-    s->wait.cancel = leaf_cancel;
+    s->wait = (struct mag_wait){ &leaf_wait, NULL };
     t->leaf_wait = &s->wait;
     mag_timer_init(&s->timer, s->fire);
     rc = s->duration < 0 ? -EINVAL : 0;
+    was = mag_worker_enter(w);
     if (rc == 0)
         rc = mag_timers_add(&w->timers, &s->timer,
                             s->duration < MAG_NEVER - now ? now + s->duration : MAG_NEVER);
+    mag_worker_leave(w, was);
     if (rc < 0) {
         leaf_end(s, rc);
         return rc;
     }
     mag_task_set_home(t, w);
     mag_fence_seq(); /* (G) pairs with cancel.c (H) */
-    if (mag_load_relaxed(&t->is_cancelled) ||
-        (t->scope_cancelled && mag_load_relaxed(t->scope_cancelled)))
+    if (mag_task_is_cancelled(t))
         leaf_cancel(&s->wait);
     return 0;
 }
@@ -128,55 +151,6 @@ struct mag_sleep_co *mag_sleep_co(mag_time duration_ns)
     s->duration = duration_ns;
     s->fire = leaf_fire;
     return s;
-}
-
-/* ---- callbacks ------------------------------------------------------------------------------- */
-
-/* A leaf too, which nobody awaits: so a runtime that stops cancels it (rt.c). */
-struct call {
-    struct mag_sleep_co sleep; /* first: leaf_start and leaf_cancel are those of a sleep */
-    void (*fn)(void *arg);
-    void *arg;
-};
-
-static void call_fire(struct mag_timer *timer)
-{
-    struct mag_sleep_co *s = mag_container_of(timer, struct mag_sleep_co, timer);
-    struct call *c = mag_container_of(s, struct call, sleep);
-
-    c->fn(c->arg);
-    leaf_end(s, 0);
-}
-
-static const struct mag_co_type call_type = {
-    .name = "mag_call_later",
-    .body = leaf_start,
-    .frame_bytes = sizeof(struct call),
-    .defined = { __FILE__, __LINE__, "mag_call_later" },
-};
-
-int mag_call_later(mag_time delay_ns, void (*fn)(void *arg), void *arg)
-{
-    struct mag_worker *w = mag_worker_self();
-    struct mag_task *t;
-    struct call *c;
-
-    if (w == NULL)
-        return -ENXIO;
-    if (delay_ns < 0 || fn == NULL)
-        return -EINVAL;
-    t = mag_co_make(&call_type, MAG_COROUTINE, __builtin_return_address(0));
-    if (t == NULL)
-        return -ENOMEM;
-    c = mag_task_frame(t);
-    *c =
-        (struct call){ .sleep = { .duration = delay_ns, .fire = call_fire }, .fn = fn, .arg = arg };
-    t->is_leaf = true;
-    t->is_counted = true;
-    mag_store_relaxed(&t->is_begun, 1);
-    mag_store_relaxed(&t->work.slot, MAG_SLOT_DETACHED);
-    mag_store_relaxed(&w->n_spawned, w->n_spawned + 1);
-    return leaf_start(c, NULL);
 }
 
 /* ---- threads ------------------------------------------------------------------------------------ */

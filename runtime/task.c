@@ -63,25 +63,27 @@ bool mag_task_end(struct mag_task *t, int rc)
     return slot == MAG_SLOT_DETACHED;
 }
 
-bool mag_task_chain_cancelled(const struct mag_task *t)
+/* Outwards: the scopes of a task, then the task itself, then who awaits it in place; as
+ * far as the innermost shield. */
+bool mag_fiber_chain_cancelled(const struct mag_fiber *f)
 {
-    for (; t; t = t->outer) /* relaxed: ordered by the caller's fence */
-        if (mag_load_relaxed(&t->is_cancelled) ||
-            (t->scope_cancelled && mag_load_relaxed(t->scope_cancelled)))
-            return true;
-    return false;
-}
+    const struct mag_scope_frame *s = f->scope;
 
-const struct mag_site *mag_task_site(const struct mag_task *t)
-{
-    if (t->origin_kind == MAG_ORIGIN_SITE)
-        return t->site;
-    return t->origin_kind == MAG_ORIGIN_INFO ? t->info->site : NULL;
+    for (const struct mag_task *t = f->current;; t = t->outer) {
+        for (; s && s->task == t; s = s->outer) {
+            if (s->is_shield)
+                return false;
+            if (s->reason)
+                return true;
+        }
+        if (t == NULL)
+            return false;
+        if (mag_task_is_cancelled(t))
+            return true;
+    }
 }
 
 const char *mag_task_name(const struct mag_task *t)
 {
-    const struct mag_spawn_info *info = mag_task_info(t);
-
-    return info && info->name ? info->name : t->type->name;
+    return t->ext && t->ext->name ? t->ext->name : t->type->name;
 }

@@ -31,6 +31,7 @@
 #include "list.h"
 #include "slab.h"
 #include "stack.h"
+#include "timers.h"
 
 #include <magpie/task.h>
 
@@ -58,15 +59,25 @@ struct mag_waiter {
  * cancel runs on the home's thread while the wait lasts; it brings the end about
  * (it need not have come when it returns).
  */
-struct mag_wait {
+struct mag_wait;
+struct mag_vars;
+
+struct mag_wait_kind {
+    const char *what; /* for reports: "sleep", "mutex" */
     void (*cancel)(struct mag_wait *wait);
+    bool is_home_only; /* cancel needs the home's own thread: its ring */
+};
+
+struct mag_wait {
+    const struct mag_wait_kind *kind;
+    const void *on; /* the task's frame, or the primitive; for reports */
 };
 
 /* What a block of the slab is (head.used); 0 is free. */
-enum mag_kind { MAG_COROUTINE = 1, MAG_FUTURE, MAG_AUXILIARY };
+enum mag_kind { MAG_COROUTINE = 1, MAG_FUTURE, MAG_AUXILIARY, MAG_CALLBACK };
 
 /* What t->origin is. */
-enum mag_origin { MAG_ORIGIN_MADE, MAG_ORIGIN_SITE, MAG_ORIGIN_INFO };
+enum mag_origin { MAG_ORIGIN_MADE, MAG_ORIGIN_SITE };
 
 /*
  * [handle]: whoever holds the handle.  [runner]: whoever runs it.  112 bytes, so that
@@ -84,20 +95,19 @@ struct mag_task {
         struct mag_task *outer;     /* [runner] who awaits it in place   */
         struct mag_wait *leaf_wait; /* [runner] how to cancel a leaf     */
     };
-    int32_t rc;                                   /* [runner] the body's               */
-    mag_atomic(uint8_t) is_cancelled;             /* [any] level-triggered             */
-    mag_atomic(uint8_t) is_begun;                 /* [any] spawned, awaited; a future  */
-    uint8_t is_counted;                           /* [const] its end is counted        */
-    uint8_t is_leaf;                              /* [const] type->body starts it: no stack */
-    mag_atomic(uint32_t) extra_refs;              /* [any] holders beyond the last one */
-    mag_atomic(uint8_t) is_sent;                  /* [any] a cancel message is under way */
-    uint8_t origin_kind;                          /* [handle] enum mag_origin          */
-    const mag_atomic(uint32_t) * scope_cancelled; /* [const] NULL: in no gather        */
-    struct mag_trace *trace;                      /* [runner], then [handle]           */
-    union {                                       /* [handle] where it comes from:     */
-        const void *made_at;                      /* return address of its constructor */
-        const struct mag_site *site;              /* where it was spawned              */
-        struct mag_spawn_info *info;              /* that, and options                 */
+    int32_t rc;                       /* [runner] the body's               */
+    mag_atomic(uint8_t) is_cancelled; /* [any] level-triggered             */
+    mag_atomic(uint8_t) is_begun;     /* [any] spawned, awaited; a future  */
+    uint8_t is_counted;               /* [const] its end is counted        */
+    uint8_t is_leaf;                  /* [const] type->body starts it: no stack */
+    mag_atomic(uint32_t) extra_refs;  /* [any] holders beyond the last one */
+    mag_atomic(uint8_t) is_sent;      /* [any] a cancel message is under way */
+    uint8_t origin_kind;              /* [handle] enum mag_origin          */
+    struct mag_task_ext *ext;         /* [const] NULL: nothing special     */
+    struct mag_trace *trace;          /* [runner], then [handle]           */
+    union {                           /* [handle] where it comes from:     */
+        const void *made_at;          /* return address of its constructor */
+        const struct mag_site *site;  /* where it was spawned              */
     };
     struct mag_message msg; /* start elsewhere; then cancel      */
 };
@@ -106,14 +116,29 @@ enum { MAG_HOME_IDLE = 1 };
 enum { MAG_TASK_BYTES = 112 };
 MAG_STATIC_ASSERT(sizeof(struct mag_task) == MAG_TASK_BYTES);
 
-/* Spawn options that few tasks have; a block of its own, freed with the task. */
-struct mag_spawn_info {
+/* Told of a task: `ending' by whoever ends it, while it is whole (its result and rc are
+ * there), `ended' when it may be gone; `taken' when somebody consumes the handle, or gives it
+ * up, perhaps more than once.  `ended' and `taken' may be NULL. */
+struct mag_end_hook {
+    void (*ending)(struct mag_end_hook *hook, struct mag_task *t, int rc);
+    void (*ended)(struct mag_end_hook *hook);
+    void (*taken)(struct mag_end_hook *hook, struct mag_task *t);
+};
+
+/*
+ * What few tasks have.  A block of its own, freed with the task; or, of the children of a
+ * gather, one that they share, on the gather's stack.
+ */
+struct mag_task_ext {
     struct mag_slab_head head;
-    const char *name;
-    const struct mag_site *site;
-    struct mag_worker *worker; /* NULL: any */
-    size_t stack_bytes;        /* 0: default */
-    bool pin;
+    const mag_atomic(uint32_t) * stopping; /* [const] not 0: cancelled with its siblings; NULL */
+    const char *name;                      /* [const] NULL: the function's            */
+    struct mag_worker *worker;             /* [const] NULL: any                       */
+    size_t stack_bytes;                    /* [const] 0: default                      */
+    struct mag_vars *vars;                 /* [const] task-local variables it begins with */
+    struct mag_end_hook *hook;             /* [const] a group's; NULL                 */
+    bool pin;                              /* [const] */
+    bool is_shared;                        /* [const] */
 };
 
 /* The places that an error has passed; of a task, or being handed on with the error. */
@@ -135,12 +160,17 @@ struct mag_fiber {
     struct mag_task *current;             /* [home] innermost task running here */
     struct mag_work *assigned;            /* [home] what to run when resumed   */
     struct mag_wait *wait;                /* [home] NULL: not blocked, or not cancellable */
+    struct mag_scope_frame *scope;        /* [home] the innermost scope; scope.c */
+    mag_time deadline;                    /* [home] of the scopes that are seen; MAG_NEVER */
+    struct mag_timer timer;               /* [home] if armed, not later than deadline */
+    struct mag_vars *vars;                /* [home] task-local variables; vars.c */
     struct mag_stack stack;               /* [const] */
     char *floor;                          /* [const] calls in place end here   */
     struct mag_worker *waker;             /* [waker] who made it ready last    */
     unsigned n_wakes;                     /* [waker] how often in a row        */
-    bool is_portable;                     /* [home] what it waits for has no home */
+    mag_atomic(bool) is_portable;         /* [home writes] suspended, and free to move */
     bool is_pinned;                       /* [home] runs a task that is        */
+    bool has_timer;                       /* [home] `timer' may be armed        */
     bool is_cancelled;                    /* [home] some task of the chain is  */
     bool is_unchecked;                    /* [home] the chain has grown since   */
     bool is_special;                      /* [const] not of the default size   */
@@ -235,16 +265,60 @@ int mag_task_detach(struct mag_task *t);
  */
 bool mag_task_end(struct mag_task *t, int rc);
 
-/* Whether anything in the chain from t outwards is cancelled. */
-bool mag_task_chain_cancelled(const struct mag_task *t);
-
-/* The options it was spawned with, or NULL; and where it was spawned, or NULL. */
-static inline const struct mag_spawn_info *mag_task_info(const struct mag_task *t)
+/* What its group is told by who ends it; `ended' of the hook, if there is one, is to be called
+ * when the task may be gone. */
+static inline struct mag_end_hook *mag_task_ending(struct mag_task *t, int rc)
 {
-    return t->origin_kind == MAG_ORIGIN_INFO ? t->info : NULL;
+    struct mag_end_hook *hook = t->ext ? t->ext->hook : NULL;
+
+    if (MAG_UNLIKELY(hook != NULL))
+        hook->ending(hook, t, rc);
+    return hook;
 }
 
-const struct mag_site *mag_task_site(const struct mag_task *t);
+/* Before the handle is consumed, or given up. */
+static inline void mag_task_taken(struct mag_task *t)
+{
+    if (MAG_UNLIKELY(t->ext != NULL) && t->ext->hook && t->ext->hook->taken)
+        t->ext->hook->taken(t->ext->hook, t);
+}
+
+/* Whether the task itself is cancelled, by itself or with its siblings. */
+static inline bool mag_task_is_cancelled(const struct mag_task *t)
+{
+    /* relaxed: ordered by the caller's fence */
+    return mag_load_relaxed(&t->is_cancelled) ||
+           (t->ext && t->ext->stopping && mag_load_relaxed(t->ext->stopping));
+}
+
+/* Detached, and of no group: a runtime that drains cancels it. */
+static inline bool mag_task_is_nobodys(const struct mag_task *t)
+{
+    return mag_load_relaxed(&t->work.slot) == MAG_SLOT_DETACHED && !(t->ext && t->ext->hook);
+}
+
+/*
+ * A scope (scope.c), on the stack of the task that has entered it.  The scopes of a fiber
+ * form one list, innermost first, through all the tasks of its chain; each says in which
+ * task it was entered, so that the walk outwards can take tasks and scopes in turn.
+ */
+struct mag_scope_frame {
+    struct mag_scope_frame *outer; /* [home] */
+    struct mag_task *task;         /* [const] fiber->current when it was entered */
+    const struct mag_site *site;   /* [const] where; may be NULL */
+    mag_time deadline;             /* [home] a shield's: when it is lifted */
+    int32_t reason;                /* [home] not 0: it has fired, with this */
+    bool is_shield;                /* [home] until it is lifted */
+};
+
+/* Whether anything that is seen from where the fiber is now has fired or is cancelled. */
+bool mag_fiber_chain_cancelled(const struct mag_fiber *f);
+
+/* Where it was spawned, or NULL. */
+static inline const struct mag_site *mag_task_site(const struct mag_task *t)
+{
+    return t->origin_kind == MAG_ORIGIN_SITE ? t->site : NULL;
+}
 
 /* The name for reports. */
 const char *mag_task_name(const struct mag_task *t);

@@ -22,7 +22,9 @@
 #include "wait.h"
 
 #include "cancel.h"
+#include "misuse.h"
 #include "ring.h"
+#include "scope.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -32,15 +34,51 @@ bool mag_wait_in_task(void)
     return mag_fiber_self() != NULL;
 }
 
+int mag_wait_outside(void)
+{
+    return mag_worker_self() == NULL
+               ? 0
+               : mag_misuse(-ENXIO, "a callback must not suspend: it would block its worker; "
+                                    "let it spawn a task instead");
+}
+
 int mag_wait_checkpoint(void)
 {
     struct mag_worker *w = mag_worker_self();
 
+    mag_scope_poll(w->fiber);
     if (mag_worker_is_cancelled(w->fiber))
         return -ECANCELED;
-    if (--w->budget <= 0) /* this task has had its share: the loop looks around */
+    mag_store_relaxed(&w->budget, w->budget - 1);
+    if (w->budget <= 0) /* this task has had its share: the loop looks around */
         return mag_worker_yield();
     return 0;
+}
+
+int mag_wait_begin(struct mag_fiber *f, struct mag_wait *wait)
+{
+    int rc;
+
+    if (mag_worker_is_cancelled(f))
+        return -ECANCELED;
+    rc = mag_scope_arm(f);
+    if (rc == 0)
+        f->wait = wait;
+    return rc;
+}
+
+/* The commit step: the fiber is off its stack, and its deadline does not bind it. */
+static void make_portable(void *arg)
+{
+    struct mag_fiber *f = arg;
+
+    mag_store_release(&f->is_portable, !mag_timer_is_armed(&f->timer));
+}
+
+void mag_wait_suspend_portable(struct mag_fiber *f)
+{
+    mag_worker_suspend(make_portable, f);
+    mag_store_relaxed(&f->is_portable, false);
 }
 
 /* ---- time ------------------------------------------------------------------------------ */
@@ -61,25 +99,30 @@ static void sleep_cancel(struct mag_wait *wait)
 {
     struct sleep *s = mag_container_of(wait, struct sleep, wait);
 
-    if (!mag_timers_cancel(&mag_worker_self()->timers, &s->timer))
+    if (!mag_timers_cancel(&s->fiber->home->timers, &s->timer))
         return;
     s->rc = -ECANCELED;
     mag_worker_ready(s->fiber);
 }
 
+static const struct mag_wait_kind sleep_kind = { "sleep", sleep_cancel, false };
+
 int mag_wait_until(mag_time deadline)
 {
     struct mag_worker *w = mag_worker_self();
-    struct sleep s = { .wait.cancel = sleep_cancel, .fiber = w->fiber };
-    int rc;
+    struct sleep s = { .wait = { &sleep_kind, NULL }, .fiber = w->fiber };
+    int rc = mag_wait_begin(s.fiber, &s.wait);
 
-    if (mag_worker_is_cancelled(s.fiber))
-        return -ECANCELED;
-    mag_timer_init(&s.timer, sleep_fire);
-    rc = mag_timers_add(&w->timers, &s.timer, deadline);
     if (rc < 0)
         return rc;
-    s.fiber->wait = &s.wait;
+    mag_timer_init(&s.timer, sleep_fire);
+    (void)mag_worker_enter(w);
+    rc = mag_timers_add(&w->timers, &s.timer, deadline);
+    if (rc < 0) {
+        mag_worker_leave(w, 0);
+        mag_wait_abandon(s.fiber);
+        return rc;
+    }
     mag_worker_suspend(NULL, NULL);
     return s.rc;
 }
@@ -89,7 +132,6 @@ int mag_wait_until(mag_time deadline)
 struct op_wait {
     struct mag_wait wait;
     struct mag_op *op;
-    struct mag_fiber *fiber;
 };
 
 static void op_complete(struct mag_op *op)
@@ -106,12 +148,15 @@ static void op_cancel(struct mag_wait *wait)
         mag_ring_cancel(mag_worker_self()->ring, o->op);
 }
 
+static const struct mag_wait_kind op_kind = { "operation", op_cancel, true };
+
 int mag_wait_op_shielded(struct mag_op *op)
 {
     struct mag_worker *w = mag_worker_self();
 
     op->complete = op_complete;
     op->owner = w->fiber;
+    (void)mag_worker_enter(w);
     mag_ring_submit(w->ring, op);
     mag_worker_suspend(NULL, NULL);
     return op->result;
@@ -120,12 +165,10 @@ int mag_wait_op_shielded(struct mag_op *op)
 int mag_wait_op(struct mag_op *op)
 {
     struct mag_fiber *f = mag_fiber_self();
-    struct op_wait o = { .wait.cancel = op_cancel, .op = op, .fiber = f };
+    struct op_wait o = { .wait = { &op_kind, NULL }, .op = op };
+    int rc = mag_wait_begin(f, &o.wait);
 
-    if (mag_worker_is_cancelled(f))
-        return -ECANCELED;
-    f->wait = &o.wait;
-    return mag_wait_op_shielded(op);
+    return rc < 0 ? rc : mag_wait_op_shielded(op);
 }
 
 /* ---- jobs ---------------------------------------------------------------------------------- */
@@ -163,6 +206,8 @@ static void job_cancel(struct mag_wait *wait)
     mag_worker_ready(j->fiber);
 }
 
+static const struct mag_wait_kind job_kind = { "thread", job_cancel, false };
+
 /* After the switch, so that the fiber is suspended when a pool thread has it ready. */
 static void job_submit(void *arg)
 {
@@ -178,16 +223,19 @@ static void job_submit(void *arg)
 int mag_wait_job(enum mag_lane lane, int (*fn)(void *arg), void *arg)
 {
     struct mag_worker *w = mag_worker_self();
-    struct job_wait j = { .wait.cancel = job_cancel, .lane = lane, .fn = fn, .arg = arg };
+    struct job_wait j = { .wait = { &job_kind, NULL }, .lane = lane, .fn = fn, .arg = arg };
+    int rc;
 
-    if (w == NULL || w->fiber == NULL)
+    if (w == NULL)
         return fn(arg);
-    if (mag_worker_is_cancelled(w->fiber))
-        return -ECANCELED;
+    if (w->fiber == NULL)
+        return mag_wait_outside();
+    rc = mag_wait_begin(w->fiber, &j.wait);
+    if (rc < 0)
+        return rc;
     j.offload = &w->rt->offload;
     j.fiber = w->fiber;
     mag_job_init(&j.job, job_run, job_done);
-    j.fiber->wait = &j.wait;
     mag_worker_suspend(job_submit, &j);
     return j.rc;
 }
@@ -219,11 +267,15 @@ static void task_cancel(struct mag_wait *wait)
     }
 }
 
+static const struct mag_wait_kind task_kind = { "task", task_cancel, false };
+
 static void task_register(void *arg)
 {
     struct task_wait *a = arg;
-    int rc = mag_task_wait(a->task, &a->fiber->waiter);
+    int rc;
 
+    make_portable(a->fiber);
+    rc = mag_task_wait(a->task, &a->fiber->waiter);
     if (rc == 0)
         return;
     a->rc = rc == -EALREADY ? 0 : rc;
@@ -232,17 +284,17 @@ static void task_register(void *arg)
 
 int mag_wait_task(struct mag_fiber *f, struct mag_task *t)
 {
-    struct task_wait a = { .wait.cancel = task_cancel, .task = t, .fiber = f };
+    struct task_wait a = { .wait = { &task_kind, mag_task_frame(t) }, .task = t, .fiber = f };
+    int rc = mag_wait_begin(f, &a.wait);
 
-    if (mag_worker_is_cancelled(f)) {
+    if (rc < 0) {
         if (is_future(t))
-            return mag_task_is_done(t) ? 0 : -ECANCELED;
+            return mag_task_is_done(t) ? 0 : rc;
         mag_cancel_task(t);
+        f->wait = &a.wait;
     }
-    f->wait = &a.wait;
-    f->is_portable = true;
     mag_worker_suspend(task_register, &a);
-    f->is_portable = false;
+    mag_store_relaxed(&f->is_portable, false);
     return a.rc;
 }
 
@@ -264,8 +316,11 @@ static void thread_notify(struct mag_waiter *waiter, struct mag_task *ended)
 int mag_wait_task_outside(struct mag_task *t)
 {
     struct thread_wait a = { .waiter.notify = thread_notify };
-    int rc = mag_task_wait(t, &a.waiter);
+    int rc = mag_task_is_done(t) ? 0 : mag_wait_outside();
 
+    if (rc < 0)
+        return rc;
+    rc = mag_task_wait(t, &a.waiter);
     if (rc < 0)
         return rc == -EALREADY ? 0 : -EALREADY;
     while (!mag_load_acquire(&a.is_done))

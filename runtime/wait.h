@@ -13,8 +13,29 @@
 /* Whether the caller can suspend. */
 bool mag_wait_in_task(void);
 
-/* -ECANCELED if the task is cancelled, else 0; lets the worker poll now and then. */
+/* Whether the caller, who is in no task, may block its thread instead: 0; -ENXIO, and a
+ * sentence in debug mode, in a callback, which would block its worker. */
+int mag_wait_outside(void);
+
+/* -ECANCELED if the task is cancelled, or a deadline that it is under has passed, else 0;
+ * lets the worker poll now and then. */
 int mag_wait_checkpoint(void);
+
+/*
+ * What every cancellable wait begins with: -ECANCELED if the task is cancelled; else 0, the
+ * wait is on record (fiber->wait) and the fiber's deadline, if it has one, is armed; or
+ * -ENOMEM.  After 0 the caller suspends, which clears the record when it comes back, or
+ * takes the record back by mag_wait_abandon.
+ */
+int mag_wait_begin(struct mag_fiber *f, struct mag_wait *wait);
+static inline void mag_wait_abandon(struct mag_fiber *f)
+{
+    f->wait = NULL;
+}
+
+/* Suspends, after mag_wait_begin, in a wait that nothing binds to this worker: whoever wakes
+ * the task may take it to another. */
+void mag_wait_suspend_portable(struct mag_fiber *f);
 
 /* Until that time. */
 int mag_wait_until(mag_time deadline);

@@ -39,7 +39,9 @@
 #include "check.h"
 #include "clock.h"
 #include "fiber.h"
+#include "misuse.h"
 #include "sys.h"
+#include "sys_debug.h"
 
 #include <errno.h>
 
@@ -56,22 +58,25 @@ static struct mag_fiber *start_new(struct mag_worker *w);
 /* ---- switching ------------------------------------------------------------------- */
 
 /* What the one who switched here wanted done after it was off its stack. */
-static inline void landed(struct mag_worker *w)
+static inline struct mag_worker *landed(struct mag_worker *w)
 {
     void (*commit)(void *) = w->commit;
 
     if (commit) {
         w->commit = NULL;
         commit(w->commit_arg);
+        w = mag_worker_self(); /* after a visit it may be another one */
     }
+    return w;
 }
 
-static MAG_ALWAYS_INLINE void switch_to(struct mag_worker *w, struct mag_context *from,
-                                        struct mag_fiber *to)
+/* Comes back on another worker, perhaps, and inside (mag_worker_enter) either way. */
+static MAG_ALWAYS_INLINE struct mag_worker *
+switch_to(struct mag_worker *w, struct mag_context *from, struct mag_fiber *to)
 {
-    w->fiber = to;
+    mag_store_relaxed(&w->fiber, to);
     mag_context_switch(from, to ? &to->context : &w->context);
-    landed(mag_worker_self());
+    return landed(mag_worker_self());
 }
 
 static inline bool has_unstarted(const struct mag_worker *w)
@@ -85,7 +90,7 @@ static inline bool is_late(struct mag_worker *w)
 {
     if (MAG_LIKELY(mag_clock_ticks() - w->polled_ticks < w->poll_ticks))
         return false;
-    w->budget = 0;
+    mag_store_relaxed(&w->budget, 0);
     return true;
 }
 
@@ -93,9 +98,11 @@ static inline bool is_late(struct mag_worker *w)
 static inline struct mag_fiber *pick(struct mag_worker *w)
 {
     struct mag_fiber *f = w->next;
+    int budget = w->budget - 1;
     struct mag_fifo_node *node;
 
-    if (--w->budget < 0 || ((w->budget & 7) == 0 && is_late(w)))
+    mag_store_relaxed(&w->budget, budget);
+    if (budget < 0 || ((budget & 7) == 0 && is_late(w)))
         return NULL;
     if (f) {
         w->next = NULL;
@@ -118,12 +125,38 @@ MAG_SUSPENDS void mag_worker_suspend(void (*commit)(void *arg), void *arg)
 {
     struct mag_worker *w = mag_worker_self();
     struct mag_fiber *f = w->fiber;
-    struct mag_fiber *to = pick(w);
+    struct mag_fiber *to;
 
+    (void)mag_worker_enter(w);
+    to = pick(w);
     w->commit = commit;
     w->commit_arg = arg;
-    switch_to(w, &f->context, to);
+    if (MAG_LIKELY(to != f))
+        w = switch_to(w, &f->context, to);
+    else /* a callback that was started meanwhile has made it ready */
+        w = landed(w);
     f->wait = NULL;
+    if (MAG_UNLIKELY(w->rt->is_debug))
+        mag_sys_poison_errno();
+    mag_worker_leave(w, 0);
+}
+
+/* The caller is made ready by somebody, as after any suspension. */
+MAG_SUSPENDS void mag_worker_hand_over(struct mag_fiber *to)
+{
+    struct mag_worker *w = mag_worker_self();
+    struct mag_fiber *f = w->fiber;
+    int budget = w->budget - 1;
+
+    (void)mag_worker_enter(w);
+    mag_store_relaxed(&w->budget, budget);
+    if (MAG_UNLIKELY(budget < 0 || ((budget & 7) == 0 && is_late(w)))) {
+        mag_worker_ready(to);
+        to = NULL;
+    }
+    w = switch_to(w, &f->context, to);
+    f->wait = NULL;
+    mag_worker_leave(w, 0);
 }
 
 MAG_SUSPENDS int mag_worker_yield(void)
@@ -136,17 +169,49 @@ MAG_SUSPENDS int mag_worker_yield(void)
         return -ENXIO;
     if (mag_worker_is_cancelled(f))
         return -ECANCELED;
+    (void)mag_worker_enter(w);
     mag_fifo_push_back(&w->ready, &f->link);
     to = pick(w);
     if (to != f)
-        switch_to(w, &f->context, to);
+        w = switch_to(w, &f->context, to);
+    if (MAG_UNLIKELY(w->rt->is_debug))
+        mag_sys_poison_errno();
+    mag_worker_leave(w, 0);
     return 0;
 }
 
 /* The loop's switch: it comes back when nothing is runnable, or it is time to look. */
 MAG_SUSPENDS void mag_worker_run(struct mag_worker *w, struct mag_fiber *f)
 {
-    switch_to(w, &w->context, f);
+    (void)switch_to(w, &w->context, f);
+}
+
+struct visit {
+    struct mag_worker *worker;
+    struct mag_fiber *fiber;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+/* On the fiber's stack: as if it were resumed; and suspends it again, one call deeper. */
+static void visit_here(void *arg)
+{
+    struct visit v = *(struct visit *)arg;
+
+    v.fn(v.arg);
+    mag_context_switch(&v.fiber->context, &v.worker->context);
+    (void)landed(mag_worker_self()); /* now it is resumed */
+}
+
+MAG_SUSPENDS void mag_worker_visit(struct mag_fiber *f, void (*fn)(void *arg), void *arg)
+{
+    struct mag_worker *w = mag_worker_self();
+    struct visit v = { .worker = w, .fiber = f, .fn = fn, .arg = arg };
+
+    w->commit = visit_here;
+    w->commit_arg = &v;
+    (void)switch_to(w, &w->context, f);
+    mag_store_relaxed(&w->fiber, NULL);
 }
 
 struct mag_fiber *mag_worker_pick(struct mag_worker *w)
@@ -164,7 +229,7 @@ bool mag_worker_check_chain(struct mag_fiber *f)
     if (f->is_unchecked) {
         f->is_unchecked = false;
         mag_fence_seq(); /* (G) pairs with cancel.c (H) */
-        if (mag_task_chain_cancelled(f->current))
+        if (mag_fiber_chain_cancelled(f))
             f->is_cancelled = true;
     }
     return f->is_cancelled;
@@ -178,14 +243,13 @@ static void fiber_ready_notify(struct mag_waiter *waiter, struct mag_task *ended
     mag_worker_ready(mag_container_of(waiter, struct mag_fiber, waiter));
 }
 
-static void move_to(struct mag_worker *w, struct mag_fiber *f);
 static void fiber_deliver(struct mag_message *m, struct mag_worker *w);
 
 /* One that another worker gave away. */
 static void fiber_adopt(struct mag_message *m, struct mag_worker *w)
 {
     m->deliver = fiber_deliver;
-    move_to(w, mag_container_of(m, struct mag_fiber, msg));
+    mag_worker_move(w, mag_container_of(m, struct mag_fiber, msg));
     fiber_deliver(m, w);
 }
 
@@ -223,11 +287,12 @@ static void fiber_rest(struct mag_fiber *f)
     struct mag_worker *w = mag_worker_self();
     struct mag_fiber *to;
 
+    (void)mag_worker_enter(w);
     if (MAG_UNLIKELY(w->reserve == NULL) && !f->is_special) {
         w->reserve = f;
     } else if (f->is_special || w->n_idle_fibers >= IDLE_FIBERS_MAX) {
         to = pick(w);
-        w->fiber = to;
+        mag_store_relaxed(&w->fiber, to);
         w->commit = fiber_free;
         w->commit_arg = f;
         mag_context_leave(&f->context, to ? &to->context : &w->context);
@@ -238,19 +303,20 @@ static void fiber_rest(struct mag_fiber *f)
     }
     to = pick(w);
     if (to != f)
-        switch_to(w, &f->context, to);
+        (void)switch_to(w, &f->context, to);
 }
 
 MAG_SUSPENDS static void fiber_main(void *arg)
 {
     struct mag_fiber *f = arg;
 
-    landed(mag_worker_self());
+    (void)landed(mag_worker_self());
     while (f->assigned) {
+        mag_worker_leave(mag_worker_self(), 0);
         run_work(f, f->assigned);
         fiber_rest(f);
     }
-    mag_worker_self()->fiber = NULL;
+    mag_store_relaxed(&mag_worker_self()->fiber, NULL);
     mag_context_leave(&f->context, &mag_worker_self()->context);
 }
 
@@ -261,6 +327,8 @@ static struct mag_fiber *fiber_new(struct mag_worker *w, size_t bytes)
     if (f == NULL)
         return NULL;
     f->waiter.notify = fiber_ready_notify;
+    f->deadline = MAG_NEVER;
+    mag_timer_init(&f->timer, NULL); /* scope.c */
     f->msg.deliver = fiber_deliver;
     mag_store_relaxed(&f->home, w);
     return f;
@@ -302,7 +370,7 @@ MAG_SUSPENDS void mag_worker_end_fibers(struct mag_worker *w)
     while ((f = w->idle_fibers) != NULL) {
         w->idle_fibers = f->next_idle;
         f->assigned = NULL;
-        switch_to(w, &w->context, f);
+        (void)switch_to(w, &w->context, f);
         fiber_free(f);
     }
     w->n_idle_fibers = 0;
@@ -319,8 +387,11 @@ void mag_worker_release_slow(struct mag_task *t)
         return;
     if (t->trace != NULL)
         mag_slab_free(cache, &t->trace->head);
-    if (t->origin_kind == MAG_ORIGIN_INFO)
-        mag_slab_free(cache, &t->info->head);
+    if (t->ext && !t->ext->is_shared) {
+        if (t->ext->vars)
+            mag_vars_unref(t->ext->vars);
+        mag_slab_free(cache, &t->ext->head);
+    }
     mag_slab_free(cache, &t->head);
 }
 
@@ -333,10 +404,13 @@ void mag_worker_progress(struct mag_rt *rt)
 
 void mag_worker_end(struct mag_worker *w, struct mag_task *t, int rc)
 {
+    struct mag_end_hook *hook = mag_task_ending(t, rc);
     struct mag_rt *rt = w->rt;
 
     if (mag_task_end(t, rc))
         mag_worker_release(t);
+    if (MAG_UNLIKELY(hook != NULL) && hook->ended)
+        hook->ended(hook);
     mag_store_release(&w->n_ended, w->n_ended + 1);
     if (MAG_UNLIKELY(mag_load_relaxed(&rt->is_draining)))
         mag_worker_progress(rt);
@@ -350,8 +424,8 @@ void mag_worker_run_task(struct mag_work *work)
 
     f->current = NULL;
     f->is_cancelled = false;
-    f->is_pinned = mag_task_info(t) && mag_task_info(t)->pin;
-    rc = mag_worker_call(f, t);
+    f->is_pinned = t->ext && t->ext->pin;
+    rc = mag_worker_call_task(f, t);
     f->is_pinned = false;
     mag_worker_end(mag_worker_self(), t, rc);
 }
@@ -359,16 +433,29 @@ void mag_worker_run_task(struct mag_work *work)
 /* A runtime that stops cancels also what has not started yet. */
 static void cancel_by_level(struct mag_rt *rt, struct mag_task *t)
 {
-    if (mag_load_relaxed(&rt->cancel_level) == MAG_CANCEL_ALL ||
-        mag_load_relaxed(&t->work.slot) == MAG_SLOT_DETACHED)
+    if (mag_load_relaxed(&rt->cancel_level) == MAG_CANCEL_ALL || mag_task_is_nobodys(t))
         mag_store_relaxed(&t->is_cancelled, 1);
+}
+
+void mag_worker_drop_scopes(struct mag_fiber *f)
+{
+    uint32_t was = mag_worker_enter(f->home);
+
+    while (f->scope && f->scope->task == f->current)
+        f->scope = f->scope->outer;
+    f->deadline = f->scope ? 0 : MAG_NEVER; /* too early: scope.c corrects it when it fires */
+    if (mag_timer_is_armed(&f->timer))
+        mag_timers_cancel(&f->home->timers, &f->timer);
+    mag_worker_leave(f->home, was);
+    f->is_unchecked = true;
+    f->is_cancelled = false;
+    (void)mag_misuse(0, "'%s' has returned without leaving a scope that it entered",
+                     mag_task_name(f->current));
 }
 
 static size_t stack_bytes_of(const struct mag_task *t)
 {
-    if (mag_task_info(t) && mag_task_info(t)->stack_bytes)
-        return mag_task_info(t)->stack_bytes;
-    return t->type->stack_bytes;
+    return t->ext && t->ext->stack_bytes ? t->ext->stack_bytes : t->type->stack_bytes;
 }
 
 /* A feeder or a lane of a gather: told that it must not suspend. */
@@ -475,7 +562,7 @@ static void take_injected(struct mag_worker *w)
 }
 
 /* The fiber, which is suspended and found by the caller alone, has a new home. */
-static void move_to(struct mag_worker *w, struct mag_fiber *f)
+void mag_worker_move(struct mag_worker *w, struct mag_fiber *f)
 {
     struct mag_worker *from = f->home;
 
@@ -486,11 +573,21 @@ static void move_to(struct mag_worker *w, struct mag_fiber *f)
     mag_spin_unlock(&from->move_lock);
 }
 
+void mag_worker_adopt(struct mag_fiber *f)
+{
+    struct mag_worker *w = mag_worker_self();
+
+    if (f->home != w && f->home->rt == w->rt && !f->is_pinned && f->deadline == MAG_NEVER &&
+        !mag_timer_is_armed(&f->timer))
+        mag_worker_move(w, f);
+}
+
 /* A fiber that is made ready again and again by tasks of one other worker is better off
  * there: two that talk to each other meet. */
 static bool may_move(struct mag_worker *w, struct mag_fiber *f)
 {
-    if (w == NULL || w->fiber == NULL || w->rt != f->home->rt || !f->is_portable || f->is_pinned)
+    if (w == NULL || w->fiber == NULL || w->rt != f->home->rt || f->is_pinned ||
+        !mag_load_acquire(&f->is_portable))
         return false;
     if (f->waker != w)
         f->n_wakes = 0;
@@ -511,6 +608,8 @@ void mag_worker_give_away(struct mag_worker *w)
         if (f->is_pinned) {
             mag_fifo_push_back(&w->ready, node);
         } else {
+            if (mag_timer_is_armed(&f->timer))
+                mag_timers_cancel(&w->timers, &f->timer);
             f->msg.deliver = fiber_adopt;
             mag_worker_post(w->rt, &f->msg);
         }
@@ -523,14 +622,16 @@ void mag_worker_ready(struct mag_fiber *f)
     struct mag_worker *home = mag_load_relaxed(&f->home);
     struct mag_worker *w = mag_worker_self();
     struct mag_fiber *behind;
+    uint32_t was;
 
     if (home != w) {
         if (!may_move(w, f)) {
             mag_worker_send(home, &f->msg);
             return;
         }
-        move_to(w, f);
+        mag_worker_move(w, f);
     }
+    was = mag_worker_enter(w);
     if (w->fiber) { /* by a running task: next, before whoever was next */
         behind = w->next;
         w->next = f;
@@ -538,6 +639,25 @@ void mag_worker_ready(struct mag_fiber *f)
     }
     if (f)
         mag_fifo_push_back(&w->ready, &f->link);
+    mag_worker_leave(w, was);
+}
+
+/* A rescuer is at work, or was a moment ago: some microseconds. */
+void mag_worker_enter_slow(struct mag_worker *w)
+{
+    while (mag_load_acquire(&w->is_rescued)) {
+        mag_store_release(&w->is_inside, 0);
+        while (mag_load_acquire(&w->is_rescued))
+            mag_cpu_relax();
+        mag_store_seq(&w->is_inside, 1);
+    }
+}
+
+struct mag_fiber *mag_worker_fiber_of(struct mag_message *m)
+{
+    bool is_fiber = m->deliver == fiber_deliver || m->deliver == fiber_adopt;
+
+    return is_fiber ? mag_container_of(m, struct mag_fiber, msg) : NULL;
 }
 
 void mag_worker_deliver_task(struct mag_message *m, struct mag_worker *w)

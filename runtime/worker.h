@@ -13,51 +13,74 @@
 #include "rand.h"
 #include "task.h"
 #include "timers.h"
+#include "vars.h"
 
 #include <errno.h>
 
 #include <magpie/fork.h>
 
+struct mag_sample;
+struct mag_watchdog;
+
 struct mag_worker {
-    struct mag_deque deque;    /* first: mag_tls_hot points here                 */
-    struct mag_fiber *fiber;   /* [owner] who runs; NULL: the loop               */
+    struct mag_deque deque; /* first: mag_tls_hot points here                 */
+    /* [owner writes, any reads as a hint] who runs; NULL: the loop */
+    mag_atomic(struct mag_fiber *) fiber;
     struct mag_fiber *next;    /* [owner] readied last by a running task         */
     struct mag_fifo ready;     /* [owner] fibers, through link                   */
-    int budget;                /* [owner] picks until the next look              */
+    mag_atomic(int) budget;    /* [owner writes, any reads] picks until the next look */
     size_t ready_left;         /* [owner] of this generation, see pick           */
     bool owes_oldest;          /* [owner] the next start is of the oldest        */
     void (*commit)(void *arg); /* [owner] to be run on the stack switched to     */
     void *commit_arg;
     struct mag_fiber *idle_fibers; /* [owner] the one used last first                */
     size_t n_idle_fibers;
-    bool is_without_stack;                /* [owner] the work that is run now must not suspend */
-    struct mag_fiber *reserve;            /* [owner] for what must run when no stack is left */
-    struct mag_context context;           /* [owner] the loop, on the thread's own stack    */
-    struct mag_ring *ring;                /* [owner]                                        */
-    struct mag_timers timers;             /* [owner]                                        */
-    struct mag_fifo local;                /* [owner] messages: tasks that must start here   */
-    struct mag_slab_cache slab;           /* [owner]                                        */
-    struct mag_rand rand;                 /* [owner]                                        */
-    mag_time polled_at;                   /* [owner] last look around: time                 */
-    uint64_t polled_ticks;                /* [owner] the same in ticks                      */
-    uint64_t poll_ticks;                  /* [owner] MAG_POLL_NS in ticks, as measured      */
-    uint64_t woke_ticks;                  /* [owner] when it last rang for a sleeper        */
-    mag_time stole_at;                    /* [owner] when it last stole                     */
-    mag_time backoff;                     /* [owner] pause before it steals again           */
-    struct mag_rt *rt;                    /* [const] */
-    unsigned id;                          /* [const] */
-    mag_atomic(uint64_t) n_spawned;       /* [owner writes, any reads] tasks begun here     */
-    mag_atomic(uint64_t) n_ended;         /* [owner writes, any reads] tasks ended here     */
+    bool is_without_stack;      /* [owner] the work that is run now must not suspend */
+    struct mag_fiber *reserve;  /* [owner] for what must run when no stack is left */
+    struct mag_context context; /* [owner] the loop, on the thread's own stack    */
+    struct mag_ring *ring;      /* [owner]                                        */
+    struct mag_timers timers;   /* [owner]                                        */
+    struct mag_fifo local;      /* [owner] messages: tasks that must start here   */
+    struct mag_slab_cache slab; /* [owner]                                        */
+    struct mag_rand rand;       /* [owner]                                        */
+    mag_time polled_at;         /* [owner] last look around: time                 */
+    uint64_t polled_ticks;      /* [owner] the same in ticks                      */
+    uint64_t poll_ticks;        /* [owner] MAG_POLL_NS in ticks, as measured      */
+    uint64_t woke_ticks;        /* [owner] when it last rang for a sleeper        */
+    mag_time stole_at;          /* [owner] when it last stole                     */
+    mag_time backoff;           /* [owner] pause before it steals again           */
+    struct mag_vars *call_vars; /* [owner] of the callback that runs              */
+    bool is_calling;            /* [owner] in a callback (call.c)                 */
+    uint64_t n_done;            /* [owner] runs, completions, timers: for a step  */
+    struct mag_rt *rt;          /* [const] */
+    unsigned id;                /* [const] */
+    /* [owner] its thread is in the library, at what a rescuer would touch */
+    mag_atomic(uint32_t) is_inside;
+    mag_atomic(uint32_t) is_rescued;  /* [any, by CAS] a rescuer wants, or has, the owner's place */
+    struct mag_message rescue;        /* asks any other worker to rescue this one */
+    mag_atomic(uint32_t) rescue_sent; /* [any] it is under way */
+    mag_atomic(uint64_t) n_spawned;   /* [owner writes, any reads] tasks begun here     */
+    mag_atomic(uint64_t) n_ended;     /* [owner writes, any reads] tasks ended here     */
+    mag_atomic(uint64_t) n_steals;    /* [owner writes, any reads] for statistics       */
+    mag_atomic(uint64_t) n_parks;     /* [owner writes, any reads] the same             */
     MAG_CACHELINE struct mag_inbox inbox; /* [any] messages                             */
     /* [any] held while a fiber leaves for another home, and while its tasks are cancelled here */
     struct mag_spin move_lock;
-    struct mag_message sweep;        /* cancels what rt->cancel_level says             */
-    mag_atomic(uint32_t) sweep_sent; /* [any] it is under way                          */
-    pthread_t thread;                /* [rt] */
-    int start_rc;                    /* [owner], then [rt] */
+    bool is_cancelling;                     /* [owner] a cancel is at work, and holds move_lock */
+    struct mag_message sweep;               /* cancels what rt->cancel_level says             */
+    mag_atomic(uint32_t) sweep_sent;        /* [any] it is under way                          */
+    pthread_t thread;                       /* [rt] */
+    mag_atomic(struct mag_sample *) sample; /* [rt, any] for who looks at its stack (sample.c) */
+    mag_atomic(int) tid; /* [owner, then any] of the thread, for signals; 0: none yet */
+    int start_rc;        /* [owner], then [rt] */
 };
 
 enum mag_cancel_level { MAG_CANCEL_NONE, MAG_CANCEL_DETACHED, MAG_CANCEL_ALL };
+
+/* Whether callbacks run: put off while a runtime finds out if it is over; then dropped. */
+enum mag_closing { MAG_CLOSING_NOT, MAG_CLOSING_ASKED, MAG_CLOSED };
+
+struct mag_embed;
 
 struct mag_rt {
     struct mag_worker *workers;                  /* [const] */
@@ -71,6 +94,12 @@ struct mag_rt {
     mag_atomic(uint32_t) is_stopping;            /* [any]   */
     mag_atomic(uint32_t) is_draining;            /* [any]   */
     mag_atomic(uint32_t) cancel_level;           /* [any] enum mag_cancel_level */
+    mag_atomic(uint32_t) is_closing;             /* [any] enum mag_closing */
+    struct mag_embed *embed;                     /* [const] stepped by its owner (embed.c); NULL */
+    bool keep_sigint;                            /* [const] */
+    bool is_debug;                               /* [const] */
+    struct mag_watchdog *watchdog;               /* [rt] NULL: none (watchdog.c) */
+    mag_atomic(uint32_t) watch_sleeps;           /* [any] futex: it sleeps, all being parked */
     mag_atomic(uint32_t) progress;               /* [any] futex: drain looks again */
     mag_atomic(uint32_t) n_left;                 /* [any] futex: who is past the loop */
     mag_atomic(uint32_t) n_started;              /* [any] futex: workers that are up, or failed */
@@ -95,6 +124,40 @@ static inline struct mag_fiber *mag_fiber_self(void)
     return w ? w->fiber : NULL;
 }
 
+/* ---- the owner's place (rescue.c) --------------------------------------------------- */
+
+/*
+ * Around what only the owner touches and a rescuer may: ready queue, timers, ring.  The
+ * loop is inside all the time, a fiber while it suspends, readies, arms or submits; user code
+ * never.  Two stores and a look: the fence between them is the rescuer's (rescue.c).  enter
+ * returns what leave puts back, so that they nest.
+ */
+void mag_worker_enter_slow(struct mag_worker *w);
+
+static inline uint32_t mag_worker_enter(struct mag_worker *w)
+{
+    uint32_t was = mag_load_relaxed(&w->is_inside);
+
+    mag_store_relaxed(&w->is_inside, 1);
+    mag_compiler_barrier(); /* (J) pairs with rescue.c (J): its membarrier */
+    if (MAG_UNLIKELY(mag_load_acquire(&w->is_rescued)) && was == 0)
+        mag_worker_enter_slow(w);
+    return was;
+}
+
+static inline void mag_worker_leave(struct mag_worker *w, uint32_t was)
+{
+    mag_store_release(&w->is_inside, was);
+}
+
+/* The task-local variables of what runs: a task's, a callback's; NULL. */
+static inline struct mag_vars *mag_worker_vars(void)
+{
+    struct mag_worker *w = mag_worker_self();
+
+    return w == NULL ? NULL : w->fiber ? w->fiber->vars : w->call_vars;
+}
+
 /* ---- suspending (worker.c) -------------------------------------------------------- */
 
 /*
@@ -103,6 +166,12 @@ static inline struct mag_fiber *mag_fiber_self(void)
  * made ready, never before.  Comes back perhaps on another thread.
  */
 void mag_worker_suspend(void (*commit)(void *arg), void *arg);
+
+/*
+ * Suspends as mag_worker_suspend, and runs a suspended fiber whose home this worker is, at
+ * once: what is ready waits, unless it is time to look around.
+ */
+void mag_worker_hand_over(struct mag_fiber *to);
 
 /* Lets the others run first.  0, or -ECANCELED at once; outside a task -ENXIO. */
 int mag_worker_yield(void);
@@ -120,6 +189,16 @@ static inline bool mag_worker_is_cancelled(struct mag_fiber *f)
 }
 
 /* ---- work ---------------------------------------------------------------------------- */
+
+/* The fiber, suspended, has a new home.  By who alone may find it; from a rescue, or by who
+ * makes it ready. */
+void mag_worker_move(struct mag_worker *w, struct mag_fiber *f);
+
+/* The same to the calling worker, if nothing binds the fiber to its home. */
+void mag_worker_adopt(struct mag_fiber *f);
+
+/* The message of a fiber that was made ready elsewhere, or NULL if m is something else. */
+struct mag_fiber *mag_worker_fiber_of(struct mag_message *m);
 
 /* Has m delivered by that worker, or by any.  Any thread. */
 void mag_worker_send(struct mag_worker *w, struct mag_message *m);
@@ -145,11 +224,14 @@ static inline void mag_worker_release(struct mag_task *t)
     struct mag_worker *w = mag_worker_self();
 
     if (MAG_LIKELY(w != NULL && mag_load_acquire(&t->extra_refs) == 0 && t->trace == NULL &&
-                   t->origin_kind != MAG_ORIGIN_INFO))
+                   t->ext == NULL))
         mag_slab_free(&w->slab, &t->head);
     else
         mag_worker_release_slow(t);
 }
+
+/* The body has returned without leaving its scopes: they go with its frame. */
+void mag_worker_drop_scopes(struct mag_fiber *f);
 
 /* Runs a task's body on this stack, as part of what runs; its rc.  Suspends. */
 static inline int mag_worker_call(struct mag_fiber *f, struct mag_task *t)
@@ -163,10 +245,22 @@ static inline int mag_worker_call(struct mag_fiber *f, struct mag_task *t)
     f->is_unchecked = true;
     if (MAG_LIKELY(!mag_load_relaxed(&t->is_cancelled)))
         rc = t->type->body(mag_task_frame(t), mag_task_result(t));
+    if (MAG_UNLIKELY(f->scope != NULL && f->scope->task == t))
+        mag_worker_drop_scopes(f);
     f->current = t->outer;
     mag_task_set_idle(t, f->home);
     if (MAG_UNLIKELY(f->is_cancelled))
-        f->is_cancelled = mag_task_chain_cancelled(f->current);
+        f->is_cancelled = mag_fiber_chain_cancelled(f);
+    return rc;
+}
+
+/* The same for a task, which has task-local variables of its own (vars.h). */
+static inline int mag_worker_call_task(struct mag_fiber *f, struct mag_task *t)
+{
+    struct mag_vars *outer = mag_vars_enter(f, t);
+    int rc = mag_worker_call(f, t);
+
+    mag_vars_leave(f, outer);
     return rc;
 }
 
@@ -186,6 +280,10 @@ void mag_worker_run(struct mag_worker *w, struct mag_fiber *f);
 
 /* Puts a work on a fiber; NULL if it needs none, or there is no memory for one. */
 struct mag_fiber *mag_worker_start(struct mag_worker *w, struct mag_work *work);
+
+/* Calls fn(arg) on the stack of a fiber that is suspended, and whose home this worker is,
+ * and leaves it suspended: to look at its stack. */
+void mag_worker_visit(struct mag_fiber *f, void (*fn)(void *arg), void *arg);
 
 bool mag_worker_has_work(const struct mag_worker *w);
 

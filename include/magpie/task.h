@@ -51,6 +51,21 @@ struct mag_rt_options {
     /* Where reports go (never awaited, error traces); NULL: standard error. */
     void (*report)(void *arg, const char *line);
     void *report_arg;
+    /* One worker and no thread: whoever makes it runs it, by mag_rt_step (or mag_rt_run). */
+    bool embedded;
+    /* Leave SIGINT alone.  Otherwise, if its disposition is the default, the first one
+     * cancels the coroutine that mag_rt_run or mag_run runs, and the second kills. */
+    bool keep_sigint;
+    /* mag_run: how long what still runs may go on when its coroutine has ended, and how
+     * long it may then take to end, cancelled; 0: no limit. */
+    mag_time shutdown_ns;
+    /* Debug mode, for this runtime alone; MAGPIE_DEBUG=1 in the environment is for all. */
+    bool debug;
+    /* A task that has not suspended for so long is reported, with its stack; 0: what
+     * MAGPIE_SLOW_MS says, else 100 ms; MAG_NEVER: nobody looks.  Not if embedded. */
+    mag_time slow_ns;
+    /* SIGQUIT (Ctrl-\) prints what all tasks do (mag_dump), as it does in debug mode. */
+    bool dump_on_sigquit;
 };
 
 /*
@@ -61,6 +76,14 @@ struct mag_rt_options {
  * everything if the coroutine failed.  Errors: -EDEADLK inside a task, with a
  * sentence on what to do; -ENOMEM; what the kernel says of rings and threads, with
  * a sentence.  Consumes the coroutine.  Any thread that is not a worker; blocks.
+ *
+ * The first Ctrl-C (SIGINT) cancels the coroutine, unless the program handles or ignores
+ * that signal, or .keep_sigint is set; the second kills.  So a program that was asked to
+ * stop gets -ECANCELED here, has cleaned up, and should end with exit status 130.
+ *
+ * With .shutdown_ns: tasks that do not end in time, not even when they are cancelled, are
+ * reported with what they wait for, and -ETIMEDOUT is returned if the coroutine itself did
+ * well.  Their runtime is then left to itself: the program should end.
  */
 MAG_API int mag_run(void *coro, void *result);
 
@@ -82,11 +105,53 @@ MAG_API int mag_rt_new(struct mag_rt **out, const struct mag_rt_options *options
 MAG_API int mag_rt_run(struct mag_rt *rt, void *coro, void *result);
 
 /*
- * Waits for every task of the runtime (detached ones are cancelled first), stops
- * the workers, reports coroutines that were never awaited, frees everything.  NULL
- * is ignored.  Not from a task of the runtime.  Blocks.
+ * Cancels every task, also those that come later, and waits for their end: 0; or
+ * -ETIMEDOUT, after a report of each task that does not end with what it waits for.  The
+ * runtime stays valid, to be freed, or stopped again, but runs nothing any more: mag_rt_run
+ * returns -ECANCELED.  Callbacks run until the last task has ended; then they are dropped,
+ * and generators that were left open are reported and closed.  Errors: -EINVAL, -EDEADLK
+ * inside a task.  Blocks.
+ */
+MAG_API int mag_rt_stop(struct mag_rt *rt, mag_time timeout_ns);
+
+/*
+ * Waits for every task of the runtime (detached ones are cancelled first), drops what
+ * callbacks are left, stops the workers, and frees everything.  Reports coroutines that were
+ * never awaited, and tasks that failed and that nobody awaited.  NULL is ignored.  Not from
+ * a task of the runtime.  Blocks.
  */
 MAG_API void mag_rt_free(struct mag_rt *rt);
+
+/*
+ * An embedded runtime, for a program that has an event loop of its own.  Its thread, the one
+ * that called mag_rt_new with .embedded, steps it:
+ *
+ *      struct pollfd fds[] = { { .fd = mag_rt_fd(rt), .events = POLLIN }, ... };
+ *      while (poll(fds, n, -1) >= 0)
+ *          if (fds[0].revents)
+ *              mag_rt_step(rt, 0);
+ *
+ * Its tasks run inside these calls and nowhere else.  Any thread may submit to it, which
+ * makes the descriptor readable; the owner must not block for one of its tasks outside a
+ * task, as in mag_await: mag_rt_run steps until its coroutine is done.
+ */
+
+/* What poll(2), epoll(7) or select(2) waits for: it becomes readable when a step is due, for
+ * a timer, too.  -EINVAL if the runtime is not embedded.  Not to be read or closed. */
+MAG_API int mag_rt_fd(const struct mag_rt *rt);
+
+/*
+ * Runs what is ready, until nothing is (or for some 10 ms, and then the descriptor is
+ * readable at once); if nothing was, waits for the first event, at most so long: 0 does not
+ * wait, MAG_NEVER has no limit.  Returns how much was done, in tasks that ran, timers and
+ * completions: 0 is nothing.  Errors: -EDEADLK inside a task, -EPERM in another thread than
+ * the owner's, -EINVAL.
+ */
+MAG_API int mag_rt_step(struct mag_rt *rt, mag_time timeout_ns);
+
+/* For a loop that takes a time-out beside descriptors: when the next step is due, if the
+ * descriptor stays quiet; 0: now; MAG_NEVER: not at all.  The owner, outside a step. */
+MAG_API mag_time mag_rt_deadline(const struct mag_rt *rt);
 
 /* The runtime of the calling task; NULL outside a task. */
 MAG_API struct mag_rt *mag_rt_self(void);
@@ -261,11 +326,41 @@ MAG_API MAG_MUST_USE void *mag_future_new(const struct mag_co_type *type, const 
 MAG_API int mag_future_set(void *future, const void *value, size_t bytes);
 MAG_API int mag_future_fail(void *future, int rc);
 
+/* ---- callbacks ------------------------------------------------------------------- */
+
 /*
- * Calls fn(arg) on a worker after a delay: a callback, which must not suspend.
- * -ENOMEM, -ENXIO outside a task.  Never suspends.
+ * Calls fn(arg) on a worker: soon, after a delay, or at a time (CLOCK_MONOTONIC; at or after
+ * it).  A callback is no task: it must not suspend, and what would is refused in it with
+ * -ENXIO; it may start tasks, set futures, and call whatever never suspends.  It sees the
+ * caller's task-local variables.  In a task or a callback; the calls of one task run on one
+ * thread in their order (at equal times), as long as it does not suspend between them.
+ *
+ * A runtime that ends waits for what a task wanted soon, and drops the other callbacks when
+ * its last task has ended.  -EINVAL (fn is NULL, a negative delay or time), -ENOMEM, -ENXIO
+ * outside a runtime (use mag_rt_call), -ECANCELED after mag_rt_stop.  Never suspends.
  */
+MAG_API int mag_call_soon(void (*fn)(void *arg), void *arg);
 MAG_API int mag_call_later(mag_time delay_ns, void (*fn)(void *arg), void *arg);
+MAG_API int mag_call_at(mag_time when, void (*fn)(void *arg), void *arg);
+
+struct mag_call; /* a callback that can be cancelled */
+
+/*
+ * The same for any thread (asyncio's call_soon_threadsafe): calls fn(arg) on a worker of that
+ * runtime at `when', 0: soon.  From outside the runtime always on its first worker, so that
+ * the callbacks of one thread run one after the other, in its order.  `handle' (NULL: not
+ * wanted) must be given back, once, by mag_call_cancel.  Errors as above, and -EINVAL for no
+ * runtime.  Not while mag_rt_free runs.  Never blocks.
+ */
+MAG_API int mag_rt_call(struct mag_rt *rt, mag_time when, void (*fn)(void *arg), void *arg,
+                        struct mag_call **handle);
+
+/*
+ * Cancels a callback and gives the handle back.  0: it will not run (also because its runtime
+ * has ended).  -EALREADY: it has begun, and has perhaps ended; the caller is not told when.
+ * -EINVAL for NULL.  Any thread, but not while mag_rt_free runs.  Never suspends.
+ */
+MAG_API int mag_call_cancel(struct mag_call *call);
 
 /* ---- threads ------------------------------------------------------------------- */
 

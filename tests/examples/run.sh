@@ -56,9 +56,19 @@ expect 0 "The future's result: 42" fundamentals awaitables
 expect 0 'Results: OK, EIO, OK' fundamentals patterns
 expect 0 'Releasing resource db...' fundamentals with_resource
 expect 0 'Hello from a file!' fundamentals files
+expect 0 '1, then the end' fundamentals iteration
+grep -qx 'T-minus 1' out && { echo 'FAIL  break does not leave the loop'; failures=$((failures + 1)); }
+expect 0 'The race was won by number 1, with 7' fundamentals structured
+for line in 'Both are done: 1, 2' 'One of a group failed: EIO' 'Half a second was too short: ETIMEDOUT' \
+    'wait_for: ETIMEDOUT' 'Cancelled: ECANCELED' 'step 3 is done'; do
+    grep -Eqx -- "$line" out && continue
+    echo "FAIL  fundamentals structured does not say '$line'"
+    failures=$((failures + 1))
+done
 expect 0 '  at examples/fundamentals.c:[0-9]+ in open_missing.*' fundamentals errors
 expect 0 'and returns EDEADLK' fundamentals mistakes
 says "coroutine 'small_step' was never awaited"
+says "task 'mistakes' has not suspended for 100 ms \(now in 'bad_example'"
 expect 0 'Sequential time: 3\.[0-9]+s' fundamentals exercise
 grep -Eqx 'Concurrent time: 1\.[5-9][0-9]s' out || { cat out; failures=$((failures + 1)); }
 
@@ -110,6 +120,20 @@ expect 1 '' cp from /dev/full
 says 'ENOSPC'
 [ "$(wc -c <from)" = 5000001 ] || { echo 'FAIL  from has changed'; failures=$((failures + 1)); }
 
+# ---- generators --------------------------------------------------------------------------------
+
+mkdir -p tree/a/b && for i in 1 2 3 4 5 6 7; do : >tree/a/b/$i; done
+expect 0 '5 files were enough' generators tree
+for line in '  5 tree/a/b/[1-7]' '\(the directory is closed\)' 'AC AB CB AC BA BC AC ' \
+    'the 1000th move: B to A' '3: BC' 'plain: functions do it too' '1 4 9 16 25 ' 'three: ENOSPC' \
+    'then: EPIPE' '1 \+ ... \+ 100 = 5050'; do
+    grep -Eqx -- "$line" out && continue
+    echo "FAIL  generators does not say '$line'"
+    failures=$((failures + 1))
+done
+expect 2 '' generators too many
+expect 1 '' generators /no/such/directory
+
 # ---- first -----------------------------------------------------------------------------------
 
 mkdir many
@@ -121,6 +145,115 @@ expect 0 'many/[0-9]+' first 'line of' many/* # many find it, one is told
 expect 1 '' first 'line of 301' many/* /no/such/file
 says 'first: /no/such/file: No such file or directory'
 says 'first: no file contains it'
+
+# ---- several ---------------------------------------------------------------------------------
+
+expect 0 'usage: several' several --help
+expect 2 '' several nonsense
+expect 0 'Porto was the fastest: 150 KiB' several
+for line in 'told: OK, 300 KiB' 'after the first: 1 of 3' 'at the end: 3 of 3' '  ETIMEDOUT, 0 KiB' \
+    'after 5 ms: ETIMEDOUT' 'joined: 300 KiB' 'number 1 has won: 50 KiB'; do
+    grep -Eqx -- "$line" out && continue
+    echo "FAIL  several does not say '$line'"
+    failures=$((failures + 1))
+done
+
+# ---- groups ----------------------------------------------------------------------------------
+
+expect 0 'Usage: groups \[fetch.*' groups --help
+expect 2 '' groups one two
+expect 0 '  fetch: No such file or directory, spawned at groups.c:[0-9]+' groups fetch
+expect 0 'both have ended' groups service
+expect 0 '31 pages' groups crawl
+expect 0 '20 downloads, never more than 4 at a time' groups limit
+expect 0 'plain: 1 byte, rc 0' groups
+
+# ---- queues ----------------------------------------------------------------------------------
+
+expect 0 'usage: queues \[pipeline \| orders \| select\]' queues --help
+expect 2 '' queues nonsense
+expect 0 'read 12 pages, never more than 4 ahead' queues pipeline
+expect 0 '3 workers crawled 12 pages' queues
+expect 0 'fifo: b a c z' queues orders
+expect 0 'lifo: z c a b' queues orders
+expect 0 'priority: a b c z' queues orders
+expect 0 'closed after 5 jobs and 5 answers' queues select
+expect 0 '5 answers were waiting' queues select
+
+# ---- locks -----------------------------------------------------------------------------------
+
+expect 0 'usage: locks' locks --help
+expect 2 '' locks nonsense
+expect 0 'all have started, their places add up to 3' locks
+for line in '5 meals served, 0 left, the counter is free' 'to give back what nobody has: EPERM' \
+    'the shot has been heard: no; waiting at the line: 0 of 3' 'called off: EPIPE, broken: yes' \
+    '1 lost patience, 2 places are free' 'one release too many: EOVERFLOW' 'full: yes' \
+    'the library was called 2 times' '1023 books, edition 2, loaded 1 time' \
+    'while one writes, to read: EBUSY'; do
+    grep -Eqx -- "$line" out && continue
+    echo "FAIL  locks does not say '$line'"
+    failures=$((failures + 1))
+done
+
+# ---- timeouts --------------------------------------------------------------------------------
+
+expect 0 'usage: timeouts' timeouts --help
+expect 2 '' timeouts nonsense
+expect 0 'the search: ETIMEDOUT' timeouts
+for line in 'with_timeout: ETIMEDOUT' 'mag_scope_enter: ETIMEDOUT' 'mag_wait_for: ETIMEDOUT' \
+    'in time: 42' 'fired: yes, at the later time: yes' 'it ends with ETIMEDOUT' \
+    'called off: ECANCELED, fired by time: no' 'asked to stop: ECANCELED; in the shield: OK' \
+    'after it: still cancelled' 'the worker ended with ECANCELED' 'the client: ETIMEDOUT' \
+    'written all the same: 1'; do
+    grep -Eqx -- "$line" out && continue
+    echo "FAIL  timeouts does not say '$line'"
+    failures=$((failures + 1))
+done
+
+# ---- embed, runner -----------------------------------------------------------------------------
+
+expect 0 'host: the tasks are done, OK, and saw the host.s ticks: yes' embed
+for line in "task: slept 60 ms, in the host's thread" 'task: a call in a thread gave 42' \
+    'callback: hello from another thread' 'host: the far callback is cancelled: OK'; do
+    grep -Eqx -- "$line" out && continue
+    echo "FAIL  embed does not say '$line'"
+    failures=$((failures + 1))
+done
+expect 0 'request 3: logged in as carol' runner
+expect 0 'everything has stopped' runner
+tr '\n' ' ' <out | grep -q 'first, soon callback: second, after a delay callback: third, at' || {
+    echo 'FAIL  runner: the callbacks are not in their order'
+    failures=$((failures + 1))
+}
+# Ctrl-C, once; `timeout' in the background would send it twice
+timeout --foreground --preserve-status -s INT 0.5 "$examples/runner" 5 >out 2>err </dev/null
+status=$?
+if [ $status -eq 130 ] && grep -q 'interrupted: cleaning up' out; then
+    echo 'ok    runner, interrupted'
+elif grep -q 'nobody came' out; then
+    echo 'skip  runner, interrupted: SIGINT is ignored here'
+else
+    echo "FAIL  runner, interrupted: status $status"
+    cat out
+    failures=$((failures + 1))
+fi
+
+# ---- inspect -----------------------------------------------------------------------------------
+
+expect 0 'usage: inspect \[tree \|.*' inspect --help
+expect 2 '' inspect nonsense
+expect 0 'runtime: [0-9]+ workers, [0-9]+ tasks: 1 running.*' inspect tree
+grep -q '^the new clerk  ' out && grep -q '^  serve .*waiting for mutex' out &&
+    grep -q '^janitor .*waiting for future .closing_time.' out || {
+    echo 'FAIL  inspect: the tree is not what it should be'
+    cat out
+    failures=$((failures + 1))
+}
+expect 0 '  at look_up at inspect.c:[0-9]+' inspect stack
+expect 0 'serve +waiting  task   awaited by clerk' inspect table
+expect 0 'told on standard error, while it happened' inspect slow
+says "task 'bad_example' has not suspended for 100 ms \(spawned at .*inspect.c:[0-9]+\); it is here:"
+expect 0 'worker 1: [0-9]+ tasks begun, .*' inspect workers
 
 # ---- is any left out? --------------------------------------------------------------------------
 

@@ -42,6 +42,22 @@ op     fail  -DEARLY_LEAVE
 op     fail  -DNO_FORGET
 op     fail  -DLOST_STILLBORN
 op     fail  -DABANDON_ON_EXIT
+wait   pass
+wait   claim -DLIVE
+wait   fail  -DTWO_WINNERS
+wait   fail  -DTWO_POPS
+wait   fail  -DDROP_ON_CANCEL
+wait   fail  -DTOUCH_AFTER_LOSE
+wait   fail  -DLOOK_THEN_LOCK
+wait   fail  -DREADY_ON_STACK
+mutex  pass
+mutex  pass  -DNT=4
+mutex  claim -DLIVE
+mutex  fail  -DKEEP_TOKEN
+mutex  fail  -DLATE_TOKEN
+mutex  fail  -DNO_LOOK
+mutex  fail  -DALWAYS_STORE
+mutex  fail  -DSTORE_LATE
 '
 
 here=$(cd "$(dirname "$0")" && pwd)

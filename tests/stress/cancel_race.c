@@ -52,7 +52,7 @@ static void pass_time(struct mag_rand *r)
 async(void, in_sleep, (mag_time, ns))
 {
     mag_time until = mag_now() + ns;
-    int      rc = outcome(mag_sleep(ns));
+    int rc = outcome(mag_sleep(ns));
 
     EXPECT(rc < 0 || mag_now() >= until);
     return rc;
@@ -71,7 +71,7 @@ async(int, answers, (mag_time, ns))
 async(void, in_await, (mag_time, ns))
 {
     struct answers *a = spawn(answers(ns));
-    int             value = 0, rc = 0;
+    int value = 0, rc = 0;
 
     if (ns & 1)
         rc = mag_yield();
@@ -114,10 +114,11 @@ static int n_in_pipe(void)
 
 async(int, in_read)
 {
-    char          byte = 0;
-    struct mag_op op = { .code = MAG_OP_READ, .fd = ends[0], .addr = &byte, .len = 1,
-                         .offset = MAG_OP_OFFSET_CURRENT };
-    int           rc = mag_wait_op(&op);
+    char byte = 0;
+    struct mag_op op = {
+        .code = MAG_OP_READ, .fd = ends[0], .addr = &byte, .len = 1, .offset = MAG_OP_OFFSET_CURRENT
+    };
+    int rc = mag_wait_op(&op);
 
     EXPECT(rc == 1 || rc == -ECANCELED);
     EXPECT((byte == 'x') == (rc == 1));
@@ -152,7 +153,7 @@ static int called(void *arg)
 async(void, in_thread, (mag_time, ns))
 {
     struct call c = { .ns = ns };
-    int         rc = mag_to_thread(called, &c);
+    int rc = mag_to_thread(called, &c);
 
     EXPECT((mag_load_acquire(&c.n_runs) == 1) == (rc == 0));
     return outcome(rc);
@@ -162,8 +163,8 @@ async(void, in_gather, (uint64_t, seed))
 {
     struct mag_rand r = stress_rand(seed);
     struct answers *all[6];
-    int             values[6] = { 0 };
-    int             n_values = 0, rc;
+    int values[6] = { 0 };
+    int n_values = 0, rc;
 
     for (int i = 0; i < 6; i++)
         all[i] = i % 3 == 2 ? spawn(answers(any_delay(&r))) : answers(any_delay(&r));
@@ -186,7 +187,7 @@ static void *in_leaf(mag_time ns)
 /* ---- races --------------------------------------------------------------------------------- */
 
 /* Starts it somewhere, cancels it at some time, awaits it. */
-static int race(void *task, struct mag_rand *r, void *value, size_t bytes)
+static int cancel_at_some_time(void *task, struct mag_rand *r, void *value, size_t bytes)
 {
     EXPECT(mag_start(task, NULL) == 0);
     if (mag_rand_below(r, 8))
@@ -201,7 +202,7 @@ async(void, race_sleep, (uint64_t, seed))
 {
     struct mag_rand r = stress_rand(seed);
 
-    (void)race(in_sleep(any_delay(&r)), &r, NULL, 0);
+    (void)cancel_at_some_time(in_sleep(any_delay(&r)), &r, NULL, 0);
     return 0;
 }
 
@@ -209,7 +210,7 @@ async(void, race_leaf, (uint64_t, seed))
 {
     struct mag_rand r = stress_rand(seed);
 
-    (void)outcome(race(in_leaf(any_delay(&r)), &r, NULL, 0));
+    (void)outcome(cancel_at_some_time(in_leaf(any_delay(&r)), &r, NULL, 0));
     return 0;
 }
 
@@ -217,18 +218,18 @@ async(void, race_await, (uint64_t, seed))
 {
     struct mag_rand r = stress_rand(seed);
 
-    (void)race(in_await(any_delay(&r)), &r, NULL, 0);
+    (void)cancel_at_some_time(in_await(any_delay(&r)), &r, NULL, 0);
     return 0;
 }
 
 async(void, race_future, (uint64_t, seed))
 {
-    struct mag_rand     r = stress_rand(seed);
-    struct answer      *f = answer();
+    struct mag_rand r = stress_rand(seed);
+    struct answer *f = answer();
     struct sets_future *s = spawn(sets_future(f, seed + 1));
-    bool                has_begun = false;
+    bool has_begun = false;
 
-    (void)race(in_future(f, &has_begun), &r, NULL, 0);
+    (void)cancel_at_some_time(in_future(f, &has_begun), &r, NULL, 0);
     if (!has_begun)
         EXPECT(await(f) == 5);
     await(s);
@@ -238,11 +239,11 @@ async(void, race_future, (uint64_t, seed))
 async(void, race_read, (uint64_t, seed))
 {
     struct mag_rand r = stress_rand(seed);
-    struct writes  *w = spawn(writes(seed + 1));
-    int             was_read = 0;
-    char            byte;
+    struct writes *w = spawn(writes(seed + 1));
+    int was_read = 0;
+    char byte;
 
-    (void)race(in_read(), &r, &was_read, sizeof was_read);
+    (void)cancel_at_some_time(in_read(), &r, &was_read, sizeof was_read);
     await(w);
     EXPECT(n_in_pipe() == !was_read);
     if (!was_read)
@@ -254,7 +255,7 @@ async(void, race_thread, (uint64_t, seed))
 {
     struct mag_rand r = stress_rand(seed);
 
-    (void)race(in_thread(any_delay(&r)), &r, NULL, 0);
+    (void)cancel_at_some_time(in_thread(any_delay(&r)), &r, NULL, 0);
     return 0;
 }
 
@@ -262,7 +263,7 @@ async(void, race_gather, (uint64_t, seed))
 {
     struct mag_rand r = stress_rand(seed);
 
-    (void)race(in_gather(seed + 1), &r, NULL, 0);
+    (void)cancel_at_some_time(in_gather(seed + 1), &r, NULL, 0);
     return 0;
 }
 
@@ -310,7 +311,7 @@ async(void, nothing)
 int main(void)
 {
     struct mag_rt_options o = { .workers = getenv("MAGPIE_WORKERS") ? 0 : WORKERS };
-    int64_t               n_blocks;
+    int64_t n_blocks;
 
     stress_begin("cancel_race", state);
     mag_run(nothing(), NULL);

@@ -5,8 +5,10 @@
  * Thousands of rounds of mag_run with 1 to 4 workers, two threads at it at once, each
  * round with a little of something that could be under way when the runtime stops:
  * sleeps, detached tasks in a long sleep, calls in threads, a callback for later, a
- * failure, a future that a foreign thread sets as the very last thing.  After it the
- * process has as many descriptors, threads' blocks and allocations as before.
+ * failure, a future that a foreign thread sets as the very last thing, a task and callbacks
+ * in another runtime, which all of them share.  Some of the runtimes are embedded, in the
+ * thread that makes them.  After it the process has as many descriptors, threads' blocks and
+ * allocations as before.
  *
  * A stop that waited for a time-out instead of a wake would pass, but for its time: no
  * round may take as long as the runtime's own patience (100 ms), of processor time of
@@ -17,7 +19,7 @@
 #include <errno.h>
 
 enum {
-    ROUNDS = STRESS_SCALE(5000, 300), /* of each of two threads */
+    ROUNDS = STRESS_SCALE(2500, 300), /* of each of two threads */
     SLOW_MS = 90,
 };
 
@@ -67,13 +69,44 @@ async(void, ends_with_a_foreign_word, (pthread_t *, thread))
     return 0;
 }
 
+static struct mag_rt *shared; /* lives through all rounds */
+
+/* In the shared runtime: its end is the last thing that the other one sees. */
+async(int, visits, (struct last_word *, word), (mag_time, ns))
+{
+    await(mag_sleep(ns));
+    EXPECT(future_set(word, 42) == 0);
+    async_return(5);
+}
+
+static void say_it_there(void *word)
+{
+    EXPECT(future_set((struct last_word *)word, 42) == 0);
+}
+
+async(void, talks_to_the_shared_one, (unsigned, n))
+{
+    struct last_word *first = last_word(), *second = last_word();
+    struct visits    *v = visits(first, n % 3 * 10 * MAG_US);
+    struct mag_call  *call;
+
+    EXPECT(mag_submit(shared, v, NULL) == 0);
+    EXPECT(mag_rt_call(shared, MAG_NEVER, later, NULL, &call) == 0);
+    EXPECT(await(first) == 42);
+    EXPECT(mag_rt_call(shared, 0, say_it_there, second, NULL) == 0);
+    EXPECT(await(v) == 5);
+    EXPECT(mag_call_cancel(call) == 0);
+    EXPECT(await(second) == 42);
+    return 0;
+}
+
 async(void, some, (uint64_t, seed), (pthread_t *, thread))
 {
     struct mag_rand r = stress_rand(seed);
     struct nap     *naps[20];
     unsigned        n = mag_rand_below(&r, 20);
 
-    switch (mag_rand_below(&r, 10)) {
+    switch (mag_rand_below(&r, 11)) {
     case 0:
         break;
     case 1: /* awaited by nobody, short */
@@ -105,6 +138,9 @@ async(void, some, (uint64_t, seed), (pthread_t *, thread))
     case 7:
         await(ends_with_a_foreign_word(thread));
         break;
+    case 9:
+        await(talks_to_the_shared_one(n));
+        break;
     case 8:
         for (unsigned i = 0; i < n; i++)
             naps[i] = nap(0);
@@ -131,7 +167,10 @@ static void *rounds(void *arg)
     struct mag_rand r = stress_rand(who);
 
     for (int i = 0; i < ROUNDS && stress.n_wrong < 5; i++) {
-        struct mag_rt_options o = { .workers = 1 + mag_rand_below(&r, 4), .report = say_nothing };
+        bool                  is_embedded = mag_rand_below(&r, 8) == 0;
+        struct mag_rt_options o = { .workers = is_embedded ? 1 : 1 + mag_rand_below(&r, 4),
+                                    .embedded = is_embedded,
+                                    .report = say_nothing };
         pthread_t             thread = 0;
         mag_time              begun = mag_clock_now();
         int rc = mag_run_with(some(who + 2 * (uint64_t)i, &thread), NULL, &o);
@@ -157,10 +196,12 @@ int main(void)
     mag_run(nap(0), NULL); /* what is made once for the process is made now */
     n_blocks = mag_mem_live();
     n_descriptors = stress_n_descriptors();
+    EXPECT(mag_rt_new(&shared, &(struct mag_rt_options){ .workers = 2 }) == 0);
     for (uintptr_t i = 0; i < 2; i++)
         threads[i] = stress_thread(rounds, (void *)i);
     for (int i = 0; i < 2; i++)
         (void)stress_joined(threads[i]);
+    mag_rt_free(shared);
     EXPECT(mag_mem_live() == n_blocks);
     EXPECT(stress_n_descriptors() == n_descriptors);
     printf("startstop: %u rounds, %u of them slow; %lld blocks, %d descriptors more\n", n_rounds,

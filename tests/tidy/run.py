@@ -85,9 +85,9 @@ def calls(*names):
     return r"(?<![\w.>])(?:" + "|".join(names) + r")\s*\("
 
 
-# sys_file.c is the part of sys.c that only io/ needs; symbol.c writes reports only, and
+# sys_file.c is the part of sys.c that only io/ needs, sys_wait.c what an embedded runtime needs, sys_debug.c reports; symbol.c writes reports only, and
 # trace.c prints to a stream that the user hands it.
-SYS = {"sys.c", "sys_file.c"}
+SYS = {"sys.c", "sys_file.c", "sys_wait.c", "sys_debug.c"}
 
 DOORS = [
     # what                  files that may                            what it looks like

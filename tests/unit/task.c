@@ -102,32 +102,58 @@ Test(task, one_that_runs_in_place_or_is_detached_is_busy)
 Test(task, cancelled_anywhere_in_the_chain)
 {
     struct mag_task outer = { .type = &type };
-    uint32_t scope = 0;
+    uint32_t siblings = 0;
+    struct mag_task_ext ext = { .stopping = &siblings };
+    struct mag_fiber f = { .current = NULL };
 
+    cr_assert_not(mag_fiber_chain_cancelled(&f));
+    f.current = t;
     t->outer = &outer;
-    cr_assert_not(mag_task_chain_cancelled(t));
-    cr_assert_not(mag_task_chain_cancelled(NULL));
+    cr_assert_not(mag_fiber_chain_cancelled(&f));
     outer.is_cancelled = 1;
-    cr_assert(mag_task_chain_cancelled(t));
+    cr_assert(mag_fiber_chain_cancelled(&f));
     outer.is_cancelled = 0;
     t->is_cancelled = 1;
-    cr_assert(mag_task_chain_cancelled(t));
+    cr_assert(mag_fiber_chain_cancelled(&f));
     t->is_cancelled = 0;
-    outer.scope_cancelled = &scope;
-    cr_assert_not(mag_task_chain_cancelled(t));
-    scope = 1;
-    cr_assert(mag_task_chain_cancelled(t));
+    outer.ext = &ext;
+    cr_assert_not(mag_fiber_chain_cancelled(&f));
+    siblings = 1;
+    cr_assert(mag_fiber_chain_cancelled(&f));
+}
+
+/* Scopes of the outer task, the task, its scopes: as far as the innermost shield. */
+Test(task, a_shield_hides_what_is_further_out)
+{
+    struct mag_task outer = { .type = &type };
+    struct mag_scope_frame of_outer = { .task = &outer };
+    struct mag_scope_frame shield = { .outer = &of_outer, .task = t, .is_shield = true };
+    struct mag_scope_frame inner = { .outer = &shield, .task = t };
+    struct mag_fiber f = { .current = t, .scope = &inner };
+
+    t->outer = &outer;
+    outer.is_cancelled = t->is_cancelled = 1;
+    of_outer.reason = -1;
+    cr_assert_not(mag_fiber_chain_cancelled(&f));
+    inner.reason = -1;
+    cr_assert(mag_fiber_chain_cancelled(&f));
+    inner.reason = 0;
+    shield.is_shield = false;
+    cr_assert(mag_fiber_chain_cancelled(&f));
+    outer.is_cancelled = t->is_cancelled = 0;
+    cr_assert(mag_fiber_chain_cancelled(&f), "the outer task's scope");
+    of_outer.reason = 0;
+    cr_assert_not(mag_fiber_chain_cancelled(&f));
 }
 
 Test(task, is_named_by_its_options_or_its_type)
 {
-    struct mag_spawn_info info = { .name = NULL };
+    struct mag_task_ext ext = { .name = NULL };
 
     cr_assert_str_eq(mag_task_name(t), "unit");
-    t->info = &info;
-    t->origin_kind = MAG_ORIGIN_INFO;
+    t->ext = &ext;
     cr_assert_str_eq(mag_task_name(t), "unit");
-    info.name = "given";
+    ext.name = "given";
     cr_assert_str_eq(mag_task_name(t), "given");
 }
 
