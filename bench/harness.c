@@ -129,7 +129,8 @@ static int complain(const struct row *r, const char *what, int rc)
 static int measure_here(const struct row *r)
 {
     struct mag_rt *rt;
-    int rc = mag_rt_new(&rt, &(struct mag_rt_options){ .workers = r->workers });
+    int rc = mag_rt_new(
+        &rt, &(struct mag_rt_options){ .workers = r->workers, .slow_ns = MAG_SECOND * 3600 });
 
     if (rc < 0)
         return complain(r, mag_rt_why(), rc);

@@ -143,7 +143,7 @@ async(void, computing) {
     struct mag_scope scope;
     int rc;
 
-    await(mag_scope_enter(&scope, mag_now() + 10 * MAG_MS, NULL));
+    await(mag_timeout_enter(&scope, 10 * MAG_MS, NULL));
     rc = mag_scope_leave(&scope, search());
     printf("the search: %s\n", mag_err_name(rc));
     mag_trace_caught();

@@ -45,6 +45,7 @@
 #include <magpie/task.h>
 
 #include "mem.h"
+#include "misuse.h"
 #include "op.h"
 #include "sys.h"
 #include "unclosed.h"
@@ -102,12 +103,12 @@ static int open_noted(struct mag_file *f, const char *path, const char *mode, co
 {
     int flags = flags_of(mode);
     int rc = flags < 0 ? flags : mag_op_open(AT_FDCWD, path, flags, CREATE_MODE);
+    const struct mag_rt *rt = mag_rt_self();
 
     *f = (struct mag_file){ .fd = rc < 0 ? -1 : rc };
-    if (rc < 0)
-        return rc;
-    mag_unclosed_add(rc, "file", path, mag_rt_self(), caller);
-    return 0;
+    if (rc >= 0 && MAG_UNLIKELY(mag_debug() || (rt && rt->is_debug)))
+        mag_unclosed_add(rc, "file", path, rt, caller);
+    return rc < 0 ? rc : 0;
 }
 
 int mag_file_open(struct mag_file *f, const char *path, const char *mode)

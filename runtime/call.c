@@ -9,8 +9,8 @@
  *
  * A callback is a timer in a block of the slab: no task, no stack.  The loop calls it on its
  * own stack, with no fiber running; so what would suspend in it is refused with -ENXIO
- * (wait.c).  "Soon" is a timer for the time 0, which is in the past: those keep the order in
- * which they were armed, and come before whatever is due.
+ * (wait.c).  Those that are wanted soon wait in a list of their worker, for all of which there
+ * is one timer, at the time 0: which is in the past, so they come before whatever is due.
  *
  * Where: on the worker of who calls, so that the callbacks of one task run in the order of
  * its calls for as long as it does not suspend; those from outside on the first worker, in
@@ -40,6 +40,7 @@
  */
 #include "call.h"
 
+#include "check.h"
 #include "clock.h"
 #include "misuse.h"
 
@@ -48,7 +49,10 @@
 /* DROPPED: it will not run, and its worker has given it up. */
 enum state { SENT, ARMED, BEGUN, CANCELLED, DROPPED };
 
-enum { PUT_OFF_NS = 200 * 1000 }; /* while a runtime finds out whether it is over */
+enum {
+    PUT_OFF_NS = 200 * 1000, /* while a runtime finds out whether it is over */
+    SOON_MAX = 256,          /* in a row; then the loop looks at other things */
+};
 
 struct mag_call {
     struct mag_slab_head head;
@@ -117,12 +121,6 @@ static void drop(struct mag_call *c)
     release(c);
 }
 
-/* On its worker's thread.  -ENOMEM. */
-static int arm(struct mag_call *c, mag_time when)
-{
-    return mag_timers_add(&worker_of(c)->timers, &c->timer, when);
-}
-
 /* Counts as running; false if the runtime is closing. */
 static bool may_run(const struct mag_rt *rt)
 {
@@ -134,17 +132,7 @@ static bool may_run(const struct mag_rt *rt)
     return false;
 }
 
-/* Whether it is over is not known yet; if it is, or without memory, the callback goes. */
-static void put_off(struct mag_call *c)
-{
-    if (mag_load_relaxed(&worker_of(c)->rt->is_closing) != MAG_CLOSED &&
-        arm(c, mag_clock_now() + PUT_OFF_NS) == 0)
-        return;
-    if (advance(c, ARMED, DROPPED))
-        release(c);
-}
-
-static void run(struct mag_call *c)
+static void call_it(struct mag_call *c)
 {
     struct mag_worker *w = mag_worker_self();
 
@@ -156,32 +144,101 @@ static void run(struct mag_call *c)
     w->call_vars = NULL;
 }
 
+/* Runs it, unless a cancel was first; false: the runtime is closing. */
+static bool run(struct mag_call *c)
+{
+    if (!c->is_counted && !may_run(worker_of(c)->rt))
+        return false;
+    if (advance(c, ARMED, BEGUN)) {
+        call_it(c);
+        release(c);
+        count_end();
+    } else { /* whoever cancelled it leaves one that is wanted soon to us */
+        if (!c->is_counted)
+            count_end();
+        if (c->when == 0)
+            drop(c);
+    }
+    return true;
+}
+
 static void fire(struct mag_timer *timer)
 {
     struct mag_call *c = mag_container_of(timer, struct mag_call, timer);
+    struct mag_worker *w = worker_of(c);
 
-    if (!c->is_counted && !may_run(worker_of(c)->rt)) {
-        put_off(c);
+    if (run(c))
         return;
-    }
-    if (advance(c, ARMED, BEGUN)) {
-        run(c);
+    /* Whether it is over is not known yet; if it is, or without memory, the callback goes. */
+    if (mag_load_relaxed(&w->rt->is_closing) != MAG_CLOSED &&
+        mag_timers_add(&w->timers, timer, mag_clock_now() + PUT_OFF_NS) == 0)
+        return;
+    if (advance(c, ARMED, DROPPED))
         release(c);
-        count_end();
-    } else if (!c->is_counted) { /* a cancel's message is under way, which drops it */
-        count_end();
-    }
 }
 
+/* ---- soon --------------------------------------------------------------------------------- */
+
+/* Its place in the heap has just become free: so this does not fail. */
+static void arm_again(struct mag_worker *w, mag_time when)
+{
+    MAG_CHECK(mag_timers_add(&w->timers, &w->calls_timer, when) == 0);
+}
+
+/* Those that may not run yet are put off, behind those that they have called for. */
+static void fire_soon(struct mag_timer *timer)
+{
+    struct mag_worker *w = mag_container_of(timer, struct mag_worker, calls_timer);
+    mag_time again = 0;
+
+    arm_again(w, 0);
+    for (size_t n = w->calls.count < SOON_MAX ? w->calls.count : SOON_MAX; n > 0; n--) {
+        struct mag_fifo_node *node = mag_fifo_pop_front(&w->calls);
+        if (run(mag_container_of(node, struct mag_call, msg.fifo)))
+            continue;
+        mag_fifo_push_back(&w->calls, node);
+        again = mag_clock_now() + PUT_OFF_NS;
+    }
+    if (!mag_fifo_empty(&w->calls) && again == 0)
+        return;
+    (void)mag_timers_cancel(&w->timers, timer);
+    if (again)
+        arm_again(w, again);
+}
+
+static int arm_soon(struct mag_worker *w, struct mag_call *c)
+{
+    int rc = 0;
+
+    if (!mag_timer_is_armed(&w->calls_timer)) {
+        mag_timer_init(&w->calls_timer, fire_soon);
+        rc = mag_timers_add(&w->timers, &w->calls_timer, 0);
+    }
+    if (rc == 0)
+        mag_fifo_push_back(&w->calls, &c->msg.fifo);
+    return rc;
+}
+
+/* On its worker's thread.  -ENOMEM. */
+static int arm(struct mag_call *c)
+{
+    struct mag_worker *w = worker_of(c);
+
+    return c->when == 0 ? arm_soon(w, c) : mag_timers_add(&w->timers, &c->timer, c->when);
+}
+
+/* The message has come: its node is free for the list. */
 static void deliver(struct mag_message *m, struct mag_worker *w)
 {
     struct mag_call *c = mag_container_of(m, struct mag_call, msg);
 
-    if (mag_load_acquire(&c->state) == SENT && arm(c, c->when) < 0) {
-        mag_worker_send(w, m); /* there will be memory again, and nobody to tell */
-    } else if (!advance(c, SENT, ARMED)) {
-        (void)mag_timers_cancel(&w->timers, &c->timer);
+    if (!advance(c, SENT, ARMED)) {
         drop(c);
+    } else if (arm(c) < 0) { /* there will be memory again, and nobody to tell */
+        if (advance(c, ARMED, SENT))
+            mag_worker_send(w, m);
+        else if (c->when == 0)
+            drop(c);
     }
 }
 
@@ -216,20 +273,22 @@ static struct mag_call *call_new(struct mag_worker *self, struct mag_worker *tar
     return c;
 }
 
+/* From the moment when it is armed a rescuer may run it. */
 static int begin_here(struct mag_call *c)
 {
-    uint32_t was = mag_worker_enter(worker_of(c));
-    int rc = arm(c, c->when);
+    struct mag_worker *w = worker_of(c);
+    uint32_t was;
+    int rc;
 
-    mag_worker_leave(worker_of(c), was);
-    if (rc < 0) {
-        release(c);
-        return rc;
-    }
     mag_store_relaxed(&c->state, ARMED);
     if (c->is_counted)
         count_begin();
-    return 0;
+    was = mag_worker_enter(w);
+    rc = arm(c);
+    mag_worker_leave(w, was);
+    if (rc < 0)
+        drop(c);
+    return rc;
 }
 
 static int begin_there(struct mag_call *c)
@@ -255,13 +314,15 @@ static int call(struct mag_rt *rt, mag_time when, void (*fn)(void *arg), void *a
     c = call_new(w, here ? here : rt->workers, when, fn, arg);
     if (c == NULL)
         return -ENOMEM;
-    if (handle)
+    if (handle) {
         mag_store_relaxed(&c->n_refs, 2);
-    rc = here ? begin_here(c) : begin_there(c);
-    if (rc == 0 && handle)
         *handle = c;
-    else if (handle)
+    }
+    rc = here ? begin_here(c) : begin_there(c);
+    if (rc < 0 && handle) {
+        *handle = NULL;
         release(c);
+    }
     return rc;
 }
 
@@ -301,12 +362,14 @@ int mag_rt_call(struct mag_rt *rt, mag_time when, void (*fn)(void *arg), void *a
 
 /* ---- cancelling ------------------------------------------------------------------------------ */
 
-/* Its worker takes the timer back. */
+/* Its worker takes the timer back; in the list (when is 0) it finds it cancelled. */
 static void cancel_armed(struct mag_call *c)
 {
     struct mag_worker *w = worker_of(c);
     uint32_t was;
 
+    if (c->when == 0)
+        return;
     if (mag_worker_self() == w) {
         was = mag_worker_enter(w);
         (void)mag_timers_cancel(&w->timers, &c->timer);

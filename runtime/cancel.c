@@ -47,21 +47,38 @@ static void cancel_deliver(struct mag_message *m, struct mag_worker *w)
         mag_worker_release(t);
 }
 
+/* By a rescuer, in the place of w's owner. */
+static bool is_cancellable(const struct mag_worker *w, const struct mag_fiber *f)
+{
+    return f != mag_load_relaxed(&w->fiber) && f->wait && !f->wait->kind->is_home_only;
+}
+
 bool mag_cancel_elsewhere(struct mag_message *m, struct mag_worker *w)
 {
-    struct mag_task *t;
-    struct mag_wait *wait;
+    struct mag_task *t = mag_container_of(m, struct mag_task, msg);
+    struct mag_worker *home;
+    bool is_ours = true;
 
     if (m->deliver != cancel_deliver)
         return false;
-    t = mag_container_of(m, struct mag_task, msg);
-    if (mag_task_home(t) == w && !t->is_leaf && t->fiber) {
-        wait = t->fiber->wait;
-        if (wait == NULL || wait->kind->is_home_only || t->fiber == w->fiber)
-            return false;
-    }
-    cancel_deliver(m, w);
-    return true;
+    mag_cancel_hold(w); /* from here on it does not leave w, and its wait stays */
+    home = mag_task_home(t);
+    if (home == w && !t->is_leaf)
+        is_ours = is_cancellable(w, t->fiber);
+    if (home == w && is_ours)
+        cancel_at_home(t);
+    mag_cancel_release(w);
+    if (is_ours && home != NULL && home != w)
+        mag_worker_send(home, m);
+    else if (is_ours)
+        mag_worker_release(t);
+    return is_ours;
+}
+
+/* pick has started a leaf there whose end cancels it; its wait is not registered yet. */
+static bool is_leaving(const struct mag_worker *w, const struct mag_task *t)
+{
+    return w->fiber && !t->is_leaf && t->fiber == w->fiber && w->fiber->wait;
 }
 
 /* By a task on the target's own worker: at once, as who knows one thread expects.  A cancel
@@ -69,10 +86,14 @@ bool mag_cancel_elsewhere(struct mag_message *m, struct mag_worker *w)
 static struct mag_worker *cancel_now(struct mag_task *t, struct mag_worker *w)
 {
     uint32_t was = mag_worker_enter(w);
-    struct mag_worker *home = cancel_if_here(t, w);
+    struct mag_worker *home = w;
 
+    if (!w->is_cancelling && !is_leaving(w, t)) {
+        home = cancel_if_here(t, w);
+        home = home == w ? NULL : home;
+    }
     mag_worker_leave(w, was);
-    return home == w ? NULL : home;
+    return home;
 }
 
 void mag_cancel_task(struct mag_task *t)
@@ -85,7 +106,7 @@ void mag_cancel_task(struct mag_task *t)
     if (mag_task_is_done(t))
         return;
     home = mag_task_home(t);
-    if (home == w && home != NULL && !w->is_cancelling)
+    if (home == w && home != NULL)
         home = cancel_now(t, w);
     if (home == NULL || !mag_cas(&t->is_sent, &sent, 1))
         return;

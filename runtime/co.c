@@ -20,6 +20,7 @@
 #include "co.h"
 
 #include "cancel.h"
+#include "misuse.h"
 #include "wait.h"
 
 #include <errno.h>
@@ -155,7 +156,7 @@ int mag_co_start(struct mag_worker *w, struct mag_rt *rt, void *coro,
     if (t == NULL)
         return -ENOMEM;
     if (!mag_co_begin(t))
-        return -EALREADY;
+        return mag_misuse(-EALREADY, "a coroutine that was started or awaited before is started");
     rc = set_ext(w, rt, t, options, extra);
     if (MAG_UNLIKELY(rc < 0)) {
         unbegin(t);
@@ -285,7 +286,7 @@ static int run_here(struct mag_fiber *f, struct mag_task *t, void *result)
     return mag_co_collect(t, rc, result, f->current);
 }
 
-static bool is_in_chain(const struct mag_fiber *f, const struct mag_task *t)
+bool mag_co_is_in_chain(const struct mag_fiber *f, const struct mag_task *t)
 {
     const struct mag_task *c = f->current;
 
@@ -294,16 +295,30 @@ static bool is_in_chain(const struct mag_fiber *f, const struct mag_task *t)
     return c != NULL;
 }
 
+static int awaits_itself(const struct mag_task *t)
+{
+    return mag_misuse(-EDEADLK, "task '%s' awaits itself", mag_task_name(t));
+}
+
+/* It was consumed before, or somebody else waits for it. */
+static int used_before(const char *what)
+{
+    return mag_misuse(-EALREADY,
+                      "%s of an object that was awaited, detached or closed before, or that "
+                      "somebody else awaits: each is consumed once",
+                      what);
+}
+
 /* Suspended until it ends; a future may be given up instead. */
 static int wait_here(struct mag_fiber *f, struct mag_task *t, void *result)
 {
     int rc;
 
-    if (is_in_chain(f, t))
-        return -EDEADLK;
+    if (mag_co_is_in_chain(f, t))
+        return awaits_itself(t);
     rc = mag_wait_task(f, t);
     if (rc == -EBUSY)
-        return -EALREADY;
+        return used_before("await");
     if (rc < 0) { /* a future, given up; unless it was set at that moment */
         if (mag_task_detach(t) == -EALREADY)
             mag_worker_release(t);
@@ -349,7 +364,7 @@ int mag_await(void *awaitable, void *result, size_t result_bytes)
         return -ENOMEM;
     kind = mag_load_relaxed(&t->head.used);
     if (MAG_UNLIKELY(kind == 0))
-        return -EALREADY;
+        return used_before("await");
     if (MAG_UNLIKELY(result && result_bytes != t->type->result_bytes))
         return -EINVAL;
     if (MAG_UNLIKELY(f == NULL))
@@ -358,8 +373,8 @@ int mag_await(void *awaitable, void *result, size_t result_bytes)
         if (!mag_load_relaxed(&t->is_begun))
             return await_unstarted(w, f, t, result);
         if (MAG_UNLIKELY(t->ext != NULL)) {
-            if (is_in_chain(f, t))
-                return -EDEADLK;
+            if (mag_co_is_in_chain(f, t))
+                return awaits_itself(t);
             mag_task_taken(t);
         }
         if (mag_co_fits_here(f, t) && mag_deque_take(&w->deque, &t->work))

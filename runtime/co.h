@@ -53,6 +53,9 @@ static MAG_ALWAYS_INLINE bool mag_co_fits_here(const struct mag_fiber *f, const 
     return mag_fiber_has_room(f);
 }
 
+/* Whether the fiber runs it, or something that it awaits in place. */
+bool mag_co_is_in_chain(const struct mag_fiber *f, const struct mag_task *t);
+
 /* The trace of an error goes from t to whoever receives the error (NULL: nobody). */
 void mag_co_hand_trace(struct mag_task *t, struct mag_task *to);
 

@@ -90,6 +90,7 @@ static const struct mag_wait_kind cond_wait = { "condition", cond_cancel, false 
 int mag_cond_wait(struct mag_cond *cond, struct mag_mutex *mutex)
 {
     struct cond *c = cond_of(cond);
+    struct mag_fiber *f = mag_fiber_self();
     struct waiter me = { .mutex = mutex };
     int rc;
 
@@ -97,11 +98,14 @@ int mag_cond_wait(struct mag_cond *cond, struct mag_mutex *mutex)
         return null_cond();
     if (!mag_mutex_locked(mutex))
         return mag_misuse(-EPERM, "mag_cond_wait() with a mutex that nobody holds: lock it first");
-    mag_spin_lock(&c->q.lock);
-    me.is_here = true;
-    rc = mag_waitq_join(&c->q, &me.turn.queued, &cond_wait, cond, NULL);
+    me.turn.queued = (struct mag_queued){ .wait = { &cond_wait, cond }, .q = &c->q, .fiber = f };
+    rc = f ? mag_wait_begin(f, &me.turn.queued.wait) : mag_wait_outside();
     if (rc < 0)
         return rc;
+    mag_spin_lock(&c->q.lock);
+    me.is_here = true;
+    mag_waitq_push(&c->q, &me.turn.queued);
+    mag_spin_unlock(&c->q.lock);
     (void)mag_mutex_unlock(mutex);
     rc = mag_waitq_sleep(&me.turn.queued);
     if (rc < 0)

@@ -43,6 +43,7 @@
 #include "cancel.h"
 #include "co.h"
 #include "misuse.h"
+#include "scope.h"
 #include "wait.h"
 
 #include <errno.h>
@@ -57,19 +58,19 @@ struct gen {
     struct mag_fiber *fiber;    /* [who runs] its own; NULL: none yet, or ended  */
     struct mag_fiber *consumer; /* [who runs] who waits for the answer           */
     void *out;                  /* [who runs] for the item; NULL: dropped        */
+    struct mag_wait wait;       /* [consumer] in next                            */
 };
 
 MAG_STATIC_ASSERT(sizeof(struct gen) <= sizeof(struct mag_gen));
 
-/* A consumer in next. */
-struct asking {
-    struct mag_wait wait;
-    struct mag_task *task;
-};
-
 static struct gen *gen_of(struct mag_task *t)
 {
     return mag_task_frame(t);
+}
+
+static struct mag_task *task_of(const struct gen *g)
+{
+    return mag_task_of_frame(g);
 }
 
 void *mag_gen_new(const struct mag_co_type *type, const void *made_at)
@@ -89,20 +90,41 @@ static void make_ready(void *fiber)
     mag_worker_ready(fiber);
 }
 
-/* The running fiber suspends, and `to' goes on; returns when somebody has handed back. */
-static MAG_ALWAYS_INLINE void hand_over(struct mag_fiber *from, struct mag_fiber *to)
-{
-    if (MAG_LIKELY(mag_load_relaxed(&to->home) == mag_load_relaxed(&from->home)))
-        mag_worker_hand_over(to);
-    else
-        mag_worker_suspend(make_ready, to);
-}
-
 /* Task-local variables are those of whoever runs. */
 static void pass_vars(struct mag_fiber *from, struct mag_fiber *to)
 {
     to->vars = from->vars;
     from->vars = NULL;
+}
+
+/* What the consumer has been answered: 1, 0 or an error. */
+static int take_answer(struct mag_fiber *f, struct gen *g)
+{
+    int rc = g->rc;
+
+    if (MAG_UNLIKELY(rc < 0))
+        mag_co_hand_trace(task_of(g), f->current);
+    mag_store_release(&g->state, rc == 1 ? RESTING : ENDED);
+    return rc;
+}
+
+/*
+ * The running fiber suspends, and `to' goes on; returns when somebody has handed back.  Both
+ * sides end in this one function, and call it last, because processors predict a return by
+ * the calls before it, which were the other side's: so only the return from here is not
+ * where it was expected (12 ns an item).
+ */
+static __attribute__((noinline)) int hand_over(struct mag_fiber *from, struct mag_fiber *to,
+                                               struct gen *g, bool is_consumer)
+{
+    pass_vars(from, to);
+    if (MAG_LIKELY(mag_load_relaxed(&to->home) == mag_load_relaxed(&from->home)))
+        mag_worker_hand_over(to);
+    else
+        mag_worker_suspend(make_ready, to);
+    if (is_consumer)
+        return take_answer(from, g);
+    return mag_load_relaxed(&g->state) == CLOSING ? -ECANCELED : 0;
 }
 
 /* ---- the generator's side ----------------------------------------------------------------- */
@@ -152,6 +174,8 @@ int mag_yield_value(const void *value, size_t bytes)
     if (bytes != t->type->result_bytes)
         return mag_misuse(-EINVAL, "generator '%s' yields %zu bytes, but its items have %u",
                           mag_task_name(t), bytes, t->type->result_bytes);
+    if (MAG_UNLIKELY(f->deadline != MAG_NEVER))
+        mag_scope_poll(f);
     if (mag_worker_is_cancelled(f))
         return -ECANCELED;
     g = gen_of(t);
@@ -161,9 +185,7 @@ int mag_yield_value(const void *value, size_t bytes)
     if (g->out)
         memcpy(g->out, value, bytes);
     g->rc = 1;
-    pass_vars(f, g->consumer);
-    hand_over(f, g->consumer);
-    return mag_load_relaxed(&g->state) == CLOSING ? -ECANCELED : 0;
+    return hand_over(f, g->consumer, g, false);
 }
 
 /* After the answer the consumer may free the generator at any moment. */
@@ -242,30 +264,21 @@ static int start(struct mag_worker *w, struct mag_fiber *f, struct mag_task *t)
 }
 
 /* Runs it until it answers, or ends: here, if nothing keeps it on another worker. */
-static MAG_ALWAYS_INLINE int resume(struct mag_fiber *f, struct mag_task *t)
+static MAG_ALWAYS_INLINE int resume(struct mag_fiber *f, struct gen *g)
 {
-    struct gen *g = gen_of(t);
-    int rc;
-
     if (MAG_UNLIKELY(mag_load_relaxed(&g->fiber->home) != mag_load_relaxed(&f->home)))
         mag_worker_adopt(g->fiber);
     g->consumer = f;
-    pass_vars(f, g->fiber);
-    hand_over(f, g->fiber);
-    rc = g->rc;
-    if (MAG_UNLIKELY(rc < 0))
-        mag_co_hand_trace(t, f->current);
-    mag_store_release(&g->state, rc == 1 ? RESTING : ENDED);
-    return rc;
+    return hand_over(f, g->fiber, g, true);
 }
 
 /* On the consumer's home.  An item that is there already stays the answer. */
 static void asking_cancel(struct mag_wait *wait)
 {
-    struct asking *a = mag_container_of(wait, struct asking, wait);
+    struct gen *g = mag_container_of(wait, struct gen, wait);
 
-    if (claim(gen_of(a->task), ASKED, REFUSED))
-        mag_cancel_task(a->task);
+    if (claim(g, ASKED, REFUSED))
+        mag_cancel_task(task_of(g));
 }
 
 static const struct mag_wait_kind asking_kind = { "generator", asking_cancel, false };
@@ -293,7 +306,7 @@ static int ask(struct mag_task *t)
 int mag_gen_next(void *gen, void *out)
 {
     struct mag_task *t = mag_task_of(gen);
-    struct asking a = { .wait = { &asking_kind, gen }, .task = t };
+    struct gen *g = gen;
     struct mag_fiber *f;
     int was, rc;
 
@@ -303,21 +316,22 @@ int mag_gen_next(void *gen, void *out)
     if (MAG_UNLIKELY(was < 0 || was == ENDED))
         return was < 0 ? was : 0;
     f = mag_fiber_self();
-    rc = mag_wait_begin(f, &a.wait);
+    g->wait = (struct mag_wait){ &asking_kind, gen };
+    rc = mag_wait_begin(f, &g->wait);
     if (MAG_UNLIKELY(rc < 0)) {
-        mag_store_release(&gen_of(t)->state, (uint32_t)was);
+        mag_store_release(&g->state, (uint32_t)was);
         return rc;
     }
     if (MAG_UNLIKELY(was == NEW)) {
         (void)mag_co_begin(t);
         if (start(mag_worker_self(), f, t) < 0) {
             mag_wait_abandon(f);
-            mag_store_release(&gen_of(t)->state, ENDED);
+            mag_store_release(&g->state, ENDED);
             return -ENOMEM;
         }
     }
-    gen_of(t)->out = out;
-    return resume(f, t);
+    g->out = out;
+    return resume(f, g);
 }
 
 int mag_gen_close(void *gen)
@@ -334,7 +348,7 @@ int mag_gen_close(void *gen)
             mag_store_release(&gen_of(t)->state, RESTING);
             return outside(t);
         }
-        rc = resume(mag_fiber_self(), t);
+        rc = resume(mag_fiber_self(), gen_of(t));
     } else if (claim(gen_of(t), NEW, CLOSING)) {
         if (!mag_co_begin(t)) { /* awaited, or spawned: not ours */
             mag_store_release(&gen_of(t)->state, NEW);

@@ -31,7 +31,9 @@
  * child's -ECANCELED finds the explanation in its own scope.  The owner may move to another
  * worker while the message is under way; then it is sent on (as in cancel.c).  An owner that
  * stops the group itself needs no message.  From is_asked on no child can be added, so the
- * list only shrinks; one that is on it and has not begun sees its own flag when it does.
+ * list only shrinks; one that is on it and has not begun sees its own flag when it does.  The
+ * word that all children see as well (ext.stopping) also tells a dump of the tasks who awaits
+ * them: it lies on the owner's stack (snapshot.c).
  *
  * Invariants, with the lock held
  *   1. A child is on `running' or, cancelled by the stop, on `stopped' exactly until its
@@ -46,8 +48,7 @@
  * Rejected: counts without a lock (the list needs one anyway, and then `pending' is free);
  * walking the slab for the children to be cancelled (a stop in a process with a million
  * tasks); freeing the handles in the await (a group would grow, or leave would have to wait
- * for those who do not come); a word that all children look at, as in gather.c (a gather's
- * children begin while it stops, a group's cannot).
+ * for those who do not come).
  */
 #include "cancel.h"
 #include "co.h"
@@ -66,27 +67,28 @@ enum { BATCH = 32 }; /* children cancelled at a time: not with the lock held */
 static const uintptr_t alive = 0x6d61677069650001; /* and the address, so that no copy is */
 
 struct group {
-    struct mag_waitq q;              /* who waits for a slot; its lock is the group's   */
-    struct mag_scope_frame scope;    /* [owner] of the block                            */
-    struct mag_wait wait;            /* [owner] in leave                                */
-    struct mag_message msg;          /* the stop, on its way home                       */
-    struct mag_fiber *fiber;         /* [const] the owner                               */
-    uintptr_t magic;                 /* [owner] while it is entered                     */
-    size_t pending;                  /* [lock] shares, see above                        */
-    struct mag_list running;         /* [lock] children that the stop has not reached   */
-    struct mag_list stopped;         /* [lock] those that it has                        */
-    struct mag_list kept;            /* [lock] ended, and nobody has taken the handle   */
-    size_t limit;                    /* [const] 0: none                                 */
-    size_t n_slots;                  /* [lock] taken; only with a limit                 */
-    mag_atomic(int32_t) first_rc;    /* [lock writes, any] the first error              */
-    int32_t wait_rc;                 /* [home] why the wait in leave was cancelled      */
-    bool is_asked;                   /* [lock] to stop                                  */
-    bool is_left;                    /* [owner] the scope is left                       */
-    struct mag_task *first_task;     /* [lock] whose error is first_rc; only compared   */
-    struct mag_trace *trace;         /* [lock] of the first error, if it had no handle  */
-    struct mag_group_errors *errors; /* [const] may be NULL */
-    size_t n_errors;                 /* [lock] */
-    struct mag_group_error first;    /* [lock] */
+    struct mag_waitq q;               /* who waits for a slot; its lock is the group's   */
+    struct mag_scope_frame scope;     /* [owner] of the block                            */
+    struct mag_wait wait;             /* [owner] in leave                                */
+    struct mag_message msg;           /* the stop, on its way home                       */
+    struct mag_fiber *fiber;          /* [const] the owner                               */
+    uintptr_t magic;                  /* [owner] while it is entered                     */
+    size_t pending;                   /* [lock] shares, see above                        */
+    struct mag_list running;          /* [lock] children that the stop has not reached   */
+    struct mag_list stopped;          /* [lock] those that it has                        */
+    struct mag_list kept;             /* [lock] ended, and nobody has taken the handle   */
+    size_t limit;                     /* [const] 0: none                                 */
+    size_t n_slots;                   /* [lock] taken; only with a limit                 */
+    mag_atomic(uint32_t) is_stopping; /* [home] children see it; and a dump, where it lies */
+    mag_atomic(int32_t) first_rc;     /* [lock writes, any] the first error              */
+    int32_t wait_rc;                  /* [home] why the wait in leave was cancelled      */
+    bool is_asked;                    /* [lock] to stop                                  */
+    bool is_left;                     /* [owner] the scope is left                       */
+    struct mag_task *first_task;      /* [lock] whose error is first_rc; only compared   */
+    struct mag_trace *trace;          /* [lock] of the first error, if it had no handle  */
+    struct mag_group_errors *errors;  /* [const] may be NULL */
+    size_t n_errors;                  /* [lock] */
+    struct mag_group_error first;     /* [lock] */
 };
 
 MAG_STATIC_ASSERT(sizeof(struct group) <= sizeof(struct mag_group));
@@ -189,6 +191,7 @@ static void stop_children(struct group *g)
     struct mag_task *found[BATCH];
     size_t n;
 
+    mag_store_relaxed(&g->is_stopping, 1); /* the cancels below publish it */
     do {
         n = next_batch(g, found);
         for (size_t i = 0; i < n; i++) {
@@ -491,7 +494,7 @@ static struct child *child_new(struct group *g, struct mag_task *t, enum kind ki
 
 static int start_child(struct group *g, struct child *c, const struct mag_spawn_options *options)
 {
-    struct mag_co_extra extra = { NULL, &child_hook, &c->ext };
+    struct mag_co_extra extra = { &g->is_stopping, &child_hook, &c->ext };
     struct mag_worker *w;
     int rc = admit(g, c);
 

@@ -73,7 +73,7 @@ static struct mag_rt *or_mine(struct mag_rt *rt)
     return rt ? rt : mag_rt_self();
 }
 
-/* ---- all tasks ------------------------------------------------------------------------ */
+/* ---- all tasks -------------------------------------------------------------------- */
 
 const char *mag_task_state_name(enum mag_task_state state)
 {
@@ -97,7 +97,7 @@ size_t mag_tasks(struct mag_rt *rt, struct mag_task_info *out, size_t n)
     return n_tasks;
 }
 
-/* ---- the tree --------------------------------------------------------------------------- */
+/* ---- the tree --------------------------------------------------------------------- */
 
 struct node {
     size_t parent, first_child, last_child, next_sibling;
@@ -249,6 +249,9 @@ static void draw_busy(struct tree *t, struct mag_worker *w)
     if (rc < 0)
         (void)mag_check_text(t->text, LINE_BYTES, "worker %u is busy (%s)", w->id + 1,
                              mag_err_name(rc));
+    else if (s->task == NULL)
+        (void)mag_check_text(t->text, LINE_BYTES,
+                             "worker %u did not answer in time, in no task:", w->id + 1);
     else
         (void)mag_check_text(t->text, LINE_BYTES,
                              "worker %u is busy with '%s', in '%s':", w->id + 1, s->name,
@@ -316,7 +319,7 @@ int mag_dump(struct mag_rt *rt, FILE *to)
     return mag_dump_say(or_mine(rt), to_file, to);
 }
 
-/* ---- stacks --------------------------------------------------------------------------------- */
+/* ---- stacks ----------------------------------------------------------------------- */
 
 enum found { NOT_FOUND, HAS_STACK, HAS_NO_ROOM, IS_LEAF, IS_IDLE };
 
@@ -395,13 +398,12 @@ static bool view_take(struct view *v)
         v->found = IS_IDLE;
         return true;
     }
+    if (self == home && self->fiber == NULL)
+        return true; /* a callback keeps the loop from looking */
     v->msg.deliver = view_deliver;
     mag_store_relaxed(&v->is_open, 1); /* published by the send */
     mag_fetch_add(&v->refs, 1);
-    if (self == home && self->fiber == NULL) /* a callback */
-        view_deliver(&v->msg, self);
-    else
-        mag_worker_send(home, &v->msg);
+    mag_worker_send(home, &v->msg);
     return mag_snapshot_await(&v->is_open, PATIENCE_NS);
 }
 
@@ -497,7 +499,7 @@ int mag_print_stack(void *task, FILE *to)
                         : rc;
 }
 
-/* ---- figures ----------------------------------------------------------------------------------- */
+/* ---- figures ---------------------------------------------------------------------- */
 
 /* Words that only the owner writes; a value that is just being changed does no harm. */
 MAG_RACY void mag_worker_look(struct mag_worker *worker, struct mag_worker_stats *out)

@@ -39,18 +39,27 @@ enum {
 
 /* ---- looking around --------------------------------------------------------------------- */
 
-static void deliver_all(struct mag_inbox *inbox, struct mag_worker *w)
+static void deliver_list(struct mag_inbox_node *node, struct mag_worker *w)
 {
-    struct mag_inbox_node *node, *next;
+    struct mag_inbox_node *next;
 
-    if (mag_inbox_empty(inbox))
-        return;
-    for (node = mag_inbox_take(inbox); node; node = next) {
+    for (; node; node = next) {
         struct mag_message *m = mag_container_of(node, struct mag_message, inbox);
         next = node->next;
         m->deliver(m, w);
         w->n_done++;
     }
+}
+
+/* What a rescuer has left is older. */
+static void deliver_all(struct mag_worker *w)
+{
+    struct mag_inbox_node *kept = w->kept;
+
+    w->kept = NULL;
+    deliver_list(kept, w);
+    if (!mag_inbox_empty(&w->inbox))
+        deliver_list(mag_inbox_take(&w->inbox), w);
 }
 
 /* Keeps the length of MAG_POLL_NS in ticks, from intervals long enough to measure. */
@@ -81,7 +90,7 @@ static void look_around(struct mag_worker *w)
         MAG_CHECK(mag_ring_flush(w->ring) == 0);
         w->n_done += mag_ring_reap(w->ring);
     }
-    deliver_all(&w->inbox, w);
+    deliver_all(w);
     if (mag_timers_next(&w->timers) <= now)
         w->n_done += mag_timers_expire(&w->timers, now);
     mag_worker_give_away(w);

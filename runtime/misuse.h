@@ -12,7 +12,10 @@
 /* Whether MAGPIE_DEBUG is set, and not to 0; read once.  Any thread. */
 bool mag_debug(void);
 
-/* Prints a line if mag_debug(); returns rc, so that `return mag_misuse(-EPERM, "...")'
+/* Has mag_misuse say its sentences from now on, in the whole process. */
+void mag_debug_on(void);
+
+/* Prints a line if mag_debug(), or after mag_debug_on(); returns rc, so that `return mag_misuse(-EPERM, "...")'
  * says it all.  Any thread; allocates nothing. */
 int mag_misuse(int rc, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -138,19 +138,25 @@ static void adopt(struct mag_worker *rescuer, struct mag_worker *w, struct mag_f
 /* What the completions and timers have sent home, and others before. */
 static void take_messages(struct mag_worker *rescuer, struct mag_worker *w)
 {
-    struct mag_inbox_node *node, *next;
+    struct mag_inbox_node *first = w->kept, **end = &first, *node, *next;
 
-    for (node = mag_inbox_take(&w->inbox); node; node = next) {
+    while (*end)
+        end = &(*end)->next;
+    *end = mag_inbox_take(&w->inbox);
+    end = &w->kept;
+    for (node = first; node; node = next) {
         struct mag_message *m = mag_container_of(node, struct mag_message, inbox);
         struct mag_fiber *f = mag_worker_fiber_of(m);
         next = node->next;
-        if (f == w->fiber) /* it is about to suspend: the message came first */
-            mag_inbox_push(&w->inbox, node);
-        else if (f)
+        if (f && f != w->fiber) {
             adopt(rescuer, w, f);
-        else if (!mag_cancel_elsewhere(m, w))
-            mag_inbox_push(&w->inbox, node);
+        } else if (f ||
+                   !mag_cancel_elsewhere(m, w)) { /* f: about to suspend; the message came first */
+            *end = node;
+            end = &node->next;
+        }
     }
+    *end = NULL;
 }
 
 static void take_ready(struct mag_worker *rescuer, struct mag_worker *w)
@@ -167,13 +173,14 @@ static void take_ready(struct mag_worker *rescuer, struct mag_worker *w)
     }
 }
 
+/* In the rescuer's loop, with none of its fibers between here and there. */
 static void rescue(struct mag_message *m, struct mag_worker *rescuer)
 {
     struct mag_worker *w = mag_container_of(m, struct mag_worker, rescue);
     mag_time now = mag_clock_now();
 
     mag_store_seq(&w->rescue_sent, 0);
-    if (rescuer == w || !take_place(w))
+    if (!take_place(w))
         return;
     (void)mag_ring_reap_posted(w->ring);
     if (mag_timers_next(&w->timers) <= now)
@@ -182,7 +189,21 @@ static void rescue(struct mag_message *m, struct mag_worker *rescuer)
     take_ready(rescuer, w);
     take_messages(rescuer, w); /* of cancels that were among them */
     mag_store_release(&w->is_rescued, 0);
-    mag_worker_give_away(rescuer);
+}
+
+/* Posted messages are delivered while a fiber looks for what runs next (worker.c, pick), and
+ * is about to leave its stack: so this one is put off to the next look around. */
+static void answer(struct mag_message *m, struct mag_worker *rescuer)
+{
+    struct mag_worker *w = mag_container_of(m, struct mag_worker, rescue);
+
+    if (rescuer == w) {
+        mag_store_seq(&w->rescue_sent, 0);
+        return;
+    }
+    m->deliver = rescue;
+    mag_inbox_push(&rescuer->inbox, &m->inbox);
+    mag_store_relaxed(&rescuer->budget, 0);
 }
 
 /* ---- the watchdog ------------------------------------------------------------------------------ */
@@ -211,6 +232,6 @@ void mag_rescue_worker(struct mag_worker *w)
         (void)mag_sys_tgkill(mag_load_acquire(&w->tid), MAG_SAMPLE_SIGNAL);
         (void)mag_sys_sleep(HANDLER_NS);
     }
-    w->rescue.deliver = rescue;
+    w->rescue.deliver = answer;
     mag_worker_post(w->rt, &w->rescue);
 }

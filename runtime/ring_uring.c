@@ -562,11 +562,21 @@ static bool settle_wakes(struct uring *u)
     return u->wakes_owed == 0 && !u->wake_armed;
 }
 
+/* TSan sees neither the unmapping of a ring nor that another one got its address. */
+static void order_mappings(void)
+{
+    static mag_atomic(uint32_t) n_mapped;
+
+    if (MAG_TSAN)
+        (void)mag_fetch_add_seq(&n_mapped, 1);
+}
+
 /* Where the kernel may yet write into the ring's memory, that is left to it. */
 static void uring_close(struct mag_ring *r)
 {
     struct uring *u = uring_of(r);
     bool is_settled = settle_wakes(u);
+    order_mappings();
     io_uring_queue_exit(&u->kernel);
     (void)mag_sys_close(u->wake_fd);
     if (is_settled)
@@ -673,7 +683,10 @@ static void tune(struct io_uring *ring)
 static int open_kernel(struct uring *u, unsigned entries)
 {
     const unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;
-    int rc = setup(&u->kernel, entries);
+    int rc;
+
+    order_mappings();
+    rc = setup(&u->kernel, entries);
     if (rc)
         return rc;
     if ((u->kernel.features & needed) != needed) {

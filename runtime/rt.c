@@ -121,6 +121,8 @@ static int check_options(const struct mag_rt_options *o)
         return fail(-EINVAL, ".embedded with %u workers: it has one", o->workers);
     if (o->shutdown_ns < 0)
         return fail(-EINVAL, ".shutdown_ns is negative");
+    if (o->slow_ns < 0)
+        return fail(-EINVAL, ".slow_ns is negative");
     if (o->offload_threads > MAG_OFFLOAD_THREADS_MAX)
         return fail(-EINVAL, ".offload_threads is %u; at most %d", o->offload_threads,
                     (int)MAG_OFFLOAD_THREADS_MAX);
@@ -243,6 +245,8 @@ static void set_options(struct mag_rt *rt, const struct mag_rt_options *o)
     rt->report = o->report;
     rt->report_arg = o->report_arg;
     rt->keep_sigint = o->keep_sigint;
+    if (o->debug)
+        mag_debug_on();
     rt->is_debug = o->debug || mag_debug();
     mag_fifo_init(&rt->inject);
     mag_stacks_init(&rt->stacks, o->unguarded_ok);
@@ -319,16 +323,15 @@ __attribute__((destructor)) static void at_exit(void)
 /* Nothing runs, and nobody will call. */
 static void tear_down(struct mag_rt *rt)
 {
+    mag_watchdog_stop(rt); /* it signals the workers, and looks at the pool */
     mag_offload_fini(&rt->offload);
     while (mag_load_seq(&rt->n_outside)) /* a few instructions of another thread */
         mag_sys_yield();
-    if (rt->embed) {
+    if (rt->embed)
         mag_embed_close(rt);
-    } else {
-        mag_watchdog_stop(rt); /* it signals the workers */
+    else
         stop_workers(rt, rt->n_workers);
-        mag_watchdog_free(rt);
-    }
+    mag_watchdog_free(rt);
     mag_shutdown_collect(rt);
     (void)mag_unclosed_report(rt, mag_report_line, rt);
     mag_stacks_fini(&rt->stacks);

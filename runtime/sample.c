@@ -46,7 +46,7 @@ enum state { FREE, ASKED, TAKING, TAKEN };
 
 enum { LOOK_NS = 100 * 1000 }; /* the asker looks so often */
 
-/* ---- stacks --------------------------------------------------------------------------- */
+/* ---- stacks ----------------------------------------------------------------------- */
 
 void mag_stack_trace_prepare(void)
 {
@@ -123,7 +123,7 @@ int mag_stack_trace_say(const struct mag_stack_trace *trace,
     return n;
 }
 
-/* ---- in the thread that is asked --------------------------------------------------------- */
+/* ---- in the thread that is asked -------------------------------------------------- */
 
 static void *interrupted_at(const void *context)
 {
@@ -186,7 +186,7 @@ void mag_sample_answer(struct mag_worker *w, const void *context)
     mag_store_release(&s->state, TAKEN);
 }
 
-/* ---- in the thread that asks --------------------------------------------------------------- */
+/* ---- in the thread that asks ------------------------------------------------------ */
 
 struct mag_sample *mag_samples_new(struct mag_rt *rt)
 {

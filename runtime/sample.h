@@ -63,7 +63,7 @@ void mag_stack_trace_here(struct mag_stack_trace *trace);
 void mag_stack_trace_prepare(void);
 
 /* Says the frames, a line each: "  at function at file.c:31"; those that every task has in
- * common, at the end, are left out.  The number of lines.  Runs a program for each: milliseconds. */
+ * common, at the end, are left out.  The number of lines.  Runs programs: milliseconds each. */
 int mag_stack_trace_say(const struct mag_stack_trace *trace,
                         void (*line)(void *arg, const char *text), void *arg);
 

@@ -112,8 +112,10 @@ static void timer_fired(struct mag_timer *timer)
 {
     struct mag_fiber *f = mag_container_of(timer, struct mag_fiber, timer);
 
-    if (f->home->fiber == f) /* a rescuer's look: it runs, and arms again when it suspends */
+    if (f->home->fiber == f) { /* a rescuer's look: it runs, and perhaps is about to suspend */
+        (void)!mag_timers_add(&f->home->timers, timer, timer->deadline);
         return;
+    }
     fire_due(f);
     if (f->wait == NULL) /* it runs soon, and arms again when it suspends */
         return;
@@ -201,6 +203,17 @@ int mag_scope_enter(struct mag_scope *scope, mag_time deadline, const struct mag
         return mag_misuse(-ENXIO, "mag_scope_enter() outside a task: scopes belong to tasks");
     mag_scope_push(f, frame_of(scope), deadline, site, false);
     return 0;
+}
+
+int mag_timeout_enter(struct mag_scope *scope, mag_time duration_ns, const struct mag_site *site)
+{
+    mag_time now = mag_clock_now();
+
+    if (duration_ns < 0)
+        return mag_misuse(-EINVAL, "a timeout below zero (%lld ns): use 0 for \"at once\"",
+                          (long long)duration_ns);
+    return mag_scope_enter(scope, duration_ns < MAG_NEVER - now ? now + duration_ns : MAG_NEVER,
+                           site);
 }
 
 int mag_shield_enter(struct mag_scope *scope, mag_time grace_ns, const struct mag_site *site)

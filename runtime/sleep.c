@@ -13,6 +13,7 @@
  */
 #include "clock.h"
 #include "co.h"
+#include "misuse.h"
 #include "scope.h"
 #include "sys.h"
 #include "wait.h"
@@ -36,7 +37,7 @@ int mag_sleep(mag_time duration_ns)
     mag_time now = mag_clock_now();
 
     if (duration_ns < 0)
-        return -EINVAL;
+        return mag_misuse(-EINVAL, "mag_sleep() of less than zero");
     return mag_sleep_until(duration_ns < MAG_NEVER - now ? now + duration_ns : MAG_NEVER);
 }
 
@@ -66,6 +67,8 @@ struct mag_sleep_co {
     void (*fire)(struct mag_timer *timer);
 };
 
+enum { IS_CANCELLED = -1 }; /* the duration of a sleep under way that was cancelled */
+
 static void leaf_end(struct mag_sleep_co *s, int rc)
 {
     struct mag_task *t = mag_task_of_frame(s);
@@ -79,7 +82,9 @@ static void leaf_end(struct mag_sleep_co *s, int rc)
 
 static void leaf_fire(struct mag_timer *timer)
 {
-    leaf_end(mag_container_of(timer, struct mag_sleep_co, timer), 0);
+    struct mag_sleep_co *s = mag_container_of(timer, struct mag_sleep_co, timer);
+
+    leaf_end(s, s->duration == IS_CANCELLED ? -ECANCELED : 0);
 }
 
 static void leaf_cancel(struct mag_wait *wait)
@@ -91,10 +96,12 @@ static void leaf_cancel(struct mag_wait *wait)
     uint32_t was = is_rescue ? 0 : mag_worker_enter(home);
     bool is_cancelled = mag_timers_cancel(&home->timers, &s->timer);
 
+    if (is_cancelled) { /* it ends in the loop, where what its end brings about may run */
+        s->duration = IS_CANCELLED;
+        (void)!mag_timers_add(&home->timers, &s->timer, 0); /* there is room: it just left */
+    }
     if (!is_rescue)
         mag_worker_leave(home, was);
-    if (is_cancelled)
-        leaf_end(s, -ECANCELED);
 }
 
 static const struct mag_wait_kind leaf_wait = { "sleep", leaf_cancel, false };
@@ -120,16 +127,16 @@ static int leaf_start(void *frame, void *result)
     if (rc == 0)
         rc = mag_timers_add(&w->timers, &s->timer,
                             s->duration < MAG_NEVER - now ? now + s->duration : MAG_NEVER);
-    mag_worker_leave(w, was);
-    if (rc < 0) {
-        leaf_end(s, rc);
-        return rc;
+    if (rc == 0) {
+        mag_task_set_home(t, w);
+        mag_fence_seq(); /* (G) pairs with cancel.c (H) */
+        if (mag_task_is_cancelled(t))
+            leaf_cancel(&s->wait);
     }
-    mag_task_set_home(t, w);
-    mag_fence_seq(); /* (G) pairs with cancel.c (H) */
-    if (mag_task_is_cancelled(t))
-        leaf_cancel(&s->wait);
-    return 0;
+    mag_worker_leave(w, was); /* from here on a rescuer may end it */
+    if (rc < 0)
+        leaf_end(s, rc);
+    return rc;
 }
 
 static const struct mag_co_type sleep_type = {

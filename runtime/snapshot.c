@@ -60,7 +60,7 @@ struct request {
     struct part parts[];
 };
 
-/* ---- waiting for answers ----------------------------------------------------------------- */
+/* ---- waiting for answers ---------------------------------------------------------- */
 
 void mag_snapshot_answered(mag_atomic(uint32_t) * word)
 {
@@ -116,7 +116,7 @@ static void request_unref(struct request *r)
     mag_mem_free(r);
 }
 
-/* ---- the home describes its tasks --------------------------------------------------------- */
+/* ---- the home describes its tasks ------------------------------------------------- */
 
 struct walk {
     struct mag_worker *worker;
@@ -297,7 +297,7 @@ static void answer(struct mag_message *m, struct mag_worker *w)
     request_unref(r);
 }
 
-/* ---- the others, from outside --------------------------------------------------------------- */
+/* ---- the others, from outside ----------------------------------------------------- */
 
 /* The words of a task that nobody owns, as they were at one moment or another. */
 struct words {
@@ -376,7 +376,8 @@ static void peek_name(struct mag_snapshot_task *s, const struct words *words)
 
     if (words->ext && mag_sys_peek(words->ext, &ext, sizeof ext) == 0)
         s->siblings = ext.stopping;
-    if (ext.name && mag_sys_peek_text(ext.name, info->name, sizeof info->name) == 0)
+    if (ext.head.used == MAG_AUXILIARY && !ext.is_shared && ext.name &&
+        mag_sys_peek_text(ext.name, info->name, sizeof info->name) == 0)
         return;
     if (mag_sys_peek(words->type, &type, sizeof type) < 0 ||
         mag_sys_peek_text(type.name, info->name, sizeof info->name) < 0)
@@ -440,7 +441,7 @@ static int describe_others(struct others *o)
     return o->tasks && o->words ? 0 : -ENOMEM;
 }
 
-/* ---- the whole ----------------------------------------------------------------------------- */
+/* ---- the whole -------------------------------------------------------------------- */
 
 /* By handle; of two that are the same, the one with a worker that answered first. */
 static int by_handle(const void *a, const void *b)

@@ -38,7 +38,7 @@ int mag_sys_peek_text(const char *from, char *to, size_t room)
             return rc;
         for (; n > 0; n--, i++) {
             if (to[i] == '\0')
-                return 0;
+                return i ? 0 : -EILSEQ;
             if ((unsigned char)to[i] < ' ')
                 return -EILSEQ;
         }

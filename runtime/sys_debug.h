@@ -13,7 +13,8 @@
  */
 int mag_sys_peek(const void *from, void *to, size_t n);
 
-/* The string there, of which room - 1 characters count; -EILSEQ if it is not printable. */
+/* The string there, of which room - 1 characters count; -EILSEQ if it is empty or not
+ * printable. */
 int mag_sys_peek_text(const char *from, char *to, size_t room);
 
 /*

@@ -117,6 +117,8 @@ int mag_shield(void *awaitable, void *result, size_t result_bytes)
         return -EALREADY;
     if (result && result_bytes != t->type->result_bytes)
         return -EINVAL;
+    if (mag_co_is_in_chain(f, t))
+        return mag_misuse(-EDEADLK, "task '%s' waits for itself", mag_task_name(t));
     if (t->work.slot == MAG_SLOT_NONE && !mag_load_relaxed(&t->is_begun)) {
         rc = mag_co_start(w, w->rt, awaitable, NULL, NULL);
         if (rc < 0)

@@ -9,10 +9,11 @@
 /*
  * Notes that `fd' was opened: `what' it is ("file"; static), its name (copied, and cut), the
  * runtime whose task did it (NULL: outside any), and the return address of the call that did.
- * Nothing without memory, or if debug mode is off.  Any thread.
+ * Nothing without memory.  Only in debug mode.  Any thread.
  */
 void mag_unclosed_add(int fd, const char *what, const char *name, const void *rt,
                       const void *made_at);
+/* It is about to be closed.  Costs a load where nothing was noted. */
 void mag_unclosed_remove(int fd);
 
 /* Says, and forgets, what was opened by tasks of that runtime (NULL: outside any), a line for

@@ -82,23 +82,6 @@ void mag_waitq_wake(struct mag_queued *w, int rc)
     mag_sys_futex_wake(word, 1);
 }
 
-void mag_waitq_wake_all(struct mag_waitq *q, int rc)
-{
-    struct mag_queued *first = NULL, **end = &first, *w, *next;
-
-    mag_spin_lock(&q->lock);
-    while ((w = mag_waitq_pop(q)) != NULL) {
-        *end = w;
-        w->next = NULL;
-        end = &w->next;
-    }
-    mag_spin_unlock(&q->lock);
-    for (w = first; w; w = next) {
-        next = w->next;
-        mag_waitq_wake(w, rc);
-    }
-}
-
 void mag_waitq_cancel(struct mag_wait *wait)
 {
     struct mag_queued *w = mag_container_of(wait, struct mag_queued, wait);

@@ -95,7 +95,4 @@ void mag_waitq_remove(struct mag_waitq *q, struct mag_queued *w);
 /* With no lock held: lets a popped waiter return rc.  It is gone then.  Any thread. */
 void mag_waitq_wake(struct mag_queued *w, int rc);
 
-/* Wakes all that wait, in order.  Takes the lock itself. */
-void mag_waitq_wake_all(struct mag_waitq *q, int rc);
-
 #endif

@@ -19,9 +19,11 @@
  *
  * Time is counted in looks: a pause of the whole process or machine, in which this thread
  * does not run either, is nobody's fault.  Nor is it if a machine is so busy that the thread
- * did not get its processor: one that does not block must have used half of the limit.  At most 5 reports at once and then one a second;
- * the next one says how many were left out.  A report is written by a thread of its own,
- * because the names of functions take long to find, and the next look is in 5 ms.
+ * did not get its processor: one that does not block must have used half of the limit.
+ *
+ * At most 5 reports at once and then one a second; the next one says how many were left out.
+ * A report is written by a thread of its own, because the names of functions take long to
+ * find, and the next look is in 5 ms.
  *
  * Deadlock.  Every worker is parked, with no timer, no operation, no message; the pool has
  * no job; tasks have begun and not ended; and so it was half a second ago, with nothing in
@@ -110,7 +112,7 @@ struct mag_watchdog {
     struct watched workers[];
 };
 
-/* ---- reports, on a thread of their own ---------------------------------------------------- */
+/* ---- reports, on a thread of their own -------------------------------------------- */
 
 enum report_kind { SLOW_TASK, DEADLOCK, QUIT };
 
@@ -241,7 +243,7 @@ static void make_report(struct mag_watchdog *d, struct report *r)
     mag_mem_free(r);
 }
 
-/* ---- tasks that do not suspend ---------------------------------------------------------------- */
+/* ---- tasks that do not suspend ---------------------------------------------------- */
 
 static bool take_token(struct mag_watchdog *d, mag_time now)
 {
@@ -391,7 +393,7 @@ static bool watch_all(struct mag_watchdog *d, mag_time passed)
     return is_any_awake;
 }
 
-/* ---- nothing can go on --------------------------------------------------------------------------- */
+/* ---- nothing can go on ------------------------------------------------------------ */
 
 /* A job that runs, or is queued, will wake somebody. */
 static bool is_pool_idle(struct mag_offload *o)
@@ -462,7 +464,7 @@ static void look_for_deadlock(struct mag_watchdog *d, mag_time now)
     make_report(d, r);
 }
 
-/* ---- SIGQUIT ---------------------------------------------------------------------------------------- */
+/* ---- SIGQUIT ---------------------------------------------------------------------- */
 
 static struct {
     struct mag_spin lock;
@@ -513,7 +515,7 @@ static void look_for_quit(struct mag_watchdog *d)
     make_report(d, r);
 }
 
-/* ---- the thread --------------------------------------------------------------------------------------- */
+/* ---- the thread ------------------------------------------------------------------- */
 
 static bool is_stopping(struct mag_watchdog *d)
 {
@@ -560,9 +562,17 @@ static void *watchdog_main(void *arg)
     return NULL;
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------- */
 
-/* MAG_NEVER: no watchdog. */
+/* For who measures what it costs: MAGPIE_WATCHDOG=0. */
+static bool is_wanted(void)
+{
+    const char *text = mag_sys_getenv("MAGPIE_WATCHDOG");
+
+    return text == NULL || strcmp(text, "0") != 0;
+}
+
+/* MAG_NEVER: none is too slow. */
 static mag_time slow_wanted(mag_time slow_ns)
 {
     const char *text = mag_sys_getenv("MAGPIE_SLOW_MS");
@@ -595,7 +605,7 @@ int mag_watchdog_start(struct mag_rt *rt, const struct mag_watchdog_options *opt
     d->samples = mag_samples_new(rt);
     if (d->samples == NULL)
         rc = -ENOMEM;
-    if (rc == 0 && slow_ns != MAG_NEVER) {
+    if (rc == 0 && is_wanted()) {
         d->wants_quit = options->dump_on_sigquit || rt->is_debug;
         d->quits_seen = mag_load_relaxed(&quit.n_quits); /* relaxed: as in look_for_quit */
         rc = mag_sys_thread_start(&d->thread, watchdog_main, d, "mag-watch");

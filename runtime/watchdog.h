@@ -8,13 +8,13 @@
 #include "worker.h"
 
 struct mag_watchdog_options {
-    mag_time slow_ns;     /* a task that has not suspended for so long is reported; 0: what
-                           * MAGPIE_SLOW_MS says (0: no watchdog), else 100 ms; MAG_NEVER: no
-                           * watchdog */
+    /* A task that has not suspended for so long is reported; 0: what MAGPIE_SLOW_MS says (0:
+     * never), else 100 ms; MAG_NEVER: none is. */
+    mag_time slow_ns;
     bool dump_on_sigquit; /* also if the runtime is in debug mode */
 };
 
-/* The workers are up.  0 or -errno. */
+/* The workers are up.  Without a thread if MAGPIE_WATCHDOG=0 is set.  0 or -errno. */
 int mag_watchdog_start(struct mag_rt *rt, const struct mag_watchdog_options *options);
 
 /* Before the workers stop: it signals their threads. */

@@ -35,28 +35,31 @@ struct mag_worker {
     void *commit_arg;
     struct mag_fiber *idle_fibers; /* [owner] the one used last first                */
     size_t n_idle_fibers;
-    bool is_without_stack;      /* [owner] the work that is run now must not suspend */
-    struct mag_fiber *reserve;  /* [owner] for what must run when no stack is left */
-    struct mag_context context; /* [owner] the loop, on the thread's own stack    */
-    struct mag_ring *ring;      /* [owner]                                        */
-    struct mag_timers timers;   /* [owner]                                        */
-    struct mag_fifo local;      /* [owner] messages: tasks that must start here   */
-    struct mag_slab_cache slab; /* [owner]                                        */
-    struct mag_rand rand;       /* [owner]                                        */
-    mag_time polled_at;         /* [owner] last look around: time                 */
-    uint64_t polled_ticks;      /* [owner] the same in ticks                      */
-    uint64_t poll_ticks;        /* [owner] MAG_POLL_NS in ticks, as measured      */
-    uint64_t woke_ticks;        /* [owner] when it last rang for a sleeper        */
-    mag_time stole_at;          /* [owner] when it last stole                     */
-    mag_time backoff;           /* [owner] pause before it steals again           */
-    struct mag_vars *call_vars; /* [owner] of the callback that runs              */
-    bool is_calling;            /* [owner] in a callback (call.c)                 */
-    uint64_t n_done;            /* [owner] runs, completions, timers: for a step  */
-    struct mag_rt *rt;          /* [const] */
-    unsigned id;                /* [const] */
+    bool is_without_stack;        /* [owner] the work that is run now must not suspend */
+    struct mag_fiber *reserve;    /* [owner] for what must run when no stack is left */
+    struct mag_context context;   /* [owner] the loop, on the thread's own stack    */
+    struct mag_ring *ring;        /* [owner]                                        */
+    struct mag_timers timers;     /* [owner]                                        */
+    struct mag_fifo local;        /* [owner] messages: tasks that must start here   */
+    struct mag_slab_cache slab;   /* [owner]                                        */
+    struct mag_rand rand;         /* [owner]                                        */
+    mag_time polled_at;           /* [owner] last look around: time                 */
+    uint64_t polled_ticks;        /* [owner] the same in ticks                      */
+    uint64_t poll_ticks;          /* [owner] MAG_POLL_NS in ticks, as measured      */
+    uint64_t woke_ticks;          /* [owner] when it last rang for a sleeper        */
+    mag_time stole_at;            /* [owner] when it last stole                     */
+    mag_time backoff;             /* [owner] pause before it steals again           */
+    struct mag_fifo calls;        /* [owner] callbacks that are wanted soon         */
+    struct mag_timer calls_timer; /* [owner] armed while there are any              */
+    struct mag_vars *call_vars;   /* [owner] of the callback that runs              */
+    bool is_calling;              /* [owner] in a callback (call.c)                 */
+    uint64_t n_done;              /* [owner] runs, completions, timers: for a step  */
+    struct mag_rt *rt;            /* [const] */
+    unsigned id;                  /* [const] */
     /* [owner] its thread is in the library, at what a rescuer would touch */
     mag_atomic(uint32_t) is_inside;
     mag_atomic(uint32_t) is_rescued;  /* [any, by CAS] a rescuer wants, or has, the owner's place */
+    struct mag_inbox_node *kept;      /* [owner] messages that a rescuer has left, oldest first */
     struct mag_message rescue;        /* asks any other worker to rescue this one */
     mag_atomic(uint32_t) rescue_sent; /* [any] it is under way */
     mag_atomic(uint64_t) n_spawned;   /* [owner writes, any reads] tasks begun here     */

@@ -601,7 +601,7 @@ async_resource(mag_exit_stack)
  *
  * The same with a point in time; one in the past fires at once.
  */
-#define with_timeout(...) MAG_CALL_(MAG_SCOPE_, __COUNTER__, mag_timeout_enter_, __VA_ARGS__)
+#define with_timeout(...) MAG_CALL_(MAG_SCOPE_, __COUNTER__, mag_timeout_enter, __VA_ARGS__)
 #define timeout_at(...)   MAG_CALL_(MAG_SCOPE_, __COUNTER__, mag_scope_enter, __VA_ARGS__)
 
 /*
@@ -631,15 +631,6 @@ async_resource(mag_exit_stack)
             break; \
         } else
 
-static inline int mag_timeout_enter_(struct mag_scope *scope, mag_time duration,
-                                     const struct mag_site *site)
-{
-    mag_time now = mag_now();
-
-    if (duration < 0)
-        return -EINVAL;
-    return mag_scope_enter(scope, duration < MAG_NEVER - now ? now + duration : MAG_NEVER, site);
-}
 
 static inline void mag_scope_left_(struct mag_scope **in)
 {

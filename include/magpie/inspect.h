@@ -18,8 +18,9 @@
  * (Ctrl-\) if MAGPIE_DEBUG=1 is set, or .dump_on_sigquit in struct mag_rt_options.
  *
  * Each worker describes its own tasks, between two of them, so what is said of one task is
- * true, but not all at the same instant.  A worker that does not get to it within 100 ms
- * is busy, and its tasks are listed with what can be seen from outside.
+ * true, but not all at the same instant: one that begins or ends meanwhile may be missing.  A
+ * worker that does not get to it within 100 ms is busy, and its tasks are listed with what
+ * can be seen from outside.
  *
  * `rt' may be NULL in a task: its own runtime.
  */
@@ -78,9 +79,10 @@ MAG_API int mag_dump(struct mag_rt *rt, FILE *to);
  * Prints the C stack of a task, innermost call first, with the functions' names and lines;
  * NULL: of the caller.  A task that is suspended is looked at where it stands; one that
  * computes is interrupted by a signal (SIGURG).  Returns the number of calls; 0 and a
- * sentence for a task that has no stack: it has not started, has ended, or sleeps without
- * one; -EBUSY if its worker does not answer; -ENOMEM, -ENXIO (NULL outside a task).  The
- * caller holds the handle.  Suspends or blocks as mag_tasks; names take milliseconds each.
+ * sentence for a task that has no stack (it has not started, has ended, or sleeps without
+ * one), or that a callback on its own worker asks for; -EBUSY if its worker does not answer;
+ * -ENOMEM, -ENXIO (NULL outside a task).  The caller holds the handle.  Suspends or blocks as
+ * mag_tasks; names take milliseconds each.
  */
 MAG_API int mag_print_stack(void *task, FILE *to);
 

@@ -74,14 +74,15 @@ MAG_API void mag_iter_close(struct mag_iter *it);
 
 /* What the frame of a generator must begin with; private. */
 struct mag_gen {
-    uint64_t private_[5];
+    uint64_t private_[8];
 };
 
 /*
  * A new generator: returns its frame, whose bytes after the struct mag_gen are not
  * initialised (the caller writes the arguments), or NULL when memory is out.  `type' is as of
- * mag_co_new: its result is the item, whose place in the frame is not used.  Nothing runs
- * before the first next.  `made_at' as of mag_co_new.  Any thread.
+ * mag_co_new: its result is the item, whose place in the frame is not used, and its stack has
+ * the runtime's size.  Nothing runs before the first next.  `made_at' as of mag_co_new.  Any
+ * thread.
  */
 MAG_API MAG_MUST_USE void *mag_gen_new(const struct mag_co_type *type, const void *made_at);
 

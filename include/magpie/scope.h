@@ -47,6 +47,10 @@ struct mag_scope {
 MAG_API int mag_scope_enter(struct mag_scope *scope, mag_time deadline,
                             const struct mag_site *site);
 
+/* The same with a duration from now; below zero: -EINVAL. */
+MAG_API int mag_timeout_enter(struct mag_scope *scope, mag_time duration_ns,
+                              const struct mag_site *site);
+
 /*
  * Leaves the innermost scope.  Returns rc; but where rc is -ECANCELED because this scope
  * has fired, and none further out, its reason: -ETIMEDOUT.  -EPERM if it is not the

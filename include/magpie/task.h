@@ -59,10 +59,12 @@ struct mag_rt_options {
     /* mag_run: how long what still runs may go on when its coroutine has ended, and how
      * long it may then take to end, cancelled; 0: no limit. */
     mag_time shutdown_ns;
-    /* Debug mode, for this runtime alone; MAGPIE_DEBUG=1 in the environment is for all. */
+    /* Debug mode, as MAGPIE_DEBUG=1 in the environment; the sentences on misuse then come
+     * for the whole process. */
     bool debug;
     /* A task that has not suspended for so long is reported, with its stack; 0: what
-     * MAGPIE_SLOW_MS says, else 100 ms; MAG_NEVER: nobody looks.  Not if embedded. */
+     * MAGPIE_SLOW_MS says, else 100 ms; MAG_NEVER: such tasks are not reported.  Not if
+     * embedded. */
     mag_time slow_ns;
     /* SIGQUIT (Ctrl-\) prints what all tasks do (mag_dump), as it does in debug mode. */
     bool dump_on_sigquit;

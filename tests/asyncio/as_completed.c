@@ -8,18 +8,43 @@ TestSuite(as_completed, .timeout = 20);
 
 /* ---- the order of the ends --------------------------------------------------------- */
 
+/* They end one after the other, in another order than that of the array. */
 ON_1_AND_4(as_completed, yields_in_the_order_in_which_they_end)
 {
-    struct gives_after *t[] = { gives_after(2 * MAG_MS, 1), gives_after(9 * MAG_MS, 3),
-                                gives_after(5 * MAG_MS, 2) };
-    int last = 0, n = 0;
+    static const int order[] = { 2, 0, 1 };
+    struct mag_completed c;
+    struct word *w[3];
+    void *t[3], *one;
 
-    async_for(struct gives_after *, one, as_completed(t, 3))
+    for (int i = 0; i < 3; i++)
+        t[i] = reads(w[i] = word());
+    SHOULD(mag_completed_begin(&c, t, 3) == 0);
+    for (int i = 0; i < 3; i++) {
+        SHOULD(future_set(w[order[i]], order[i]) == 0);
+        SHOULD(has_ended(t[order[i]]));
+    }
+    let_run(); /* the one who has ended it may not have told it yet */
+    for (int i = 0; i < 3; i++) {
+        SHOULD(mag_completed_next(&c, &one) == 1 && one == t[order[i]]);
+        SHOULD(await((struct reads *)one) == order[i]);
+    }
+    SHOULD(mag_completed_next(&c, &one) == 0);
+    mag_completed_end(&c);
+    return 0;
+}
+
+ON_1_AND_4(as_completed, each_comes_as_soon_as_it_has_ended)
+{
+    struct word *w[] = { word(), word(), word() };
+    struct reads *t[] = { reads(w[0]), reads(w[1]), reads(w[2]) };
+    int n = 0;
+
+    SHOULD(future_set(w[1], 1) == 0);
+    async_for(struct reads *, one, as_completed(t, 3))
     {
-        int v = await(one);
-        SHOULD(v > last);
-        last = v;
-        n++;
+        SHOULD(one == t[(n + 1) % 3] && await(one) == (n + 1) % 3);
+        if (++n < 3)
+            SHOULD(future_set(w[(n + 1) % 3], (n + 1) % 3) == 0);
     }
     SHOULD(n == 3);
     return 0;
@@ -50,8 +75,7 @@ ON_1_AND_4(as_completed, what_had_ended_before_comes_first)
                                 spawn(gives_after(0, 2)) };
     int expected = 1;
 
-    while (!mag_done(t[1]) || !mag_done(t[2]))
-        await(mag_sleep(100 * MAG_US));
+    SHOULD(has_ended(t[1]) && has_ended(t[2]));
     async_for(struct gives_after *, one, as_completed(t, 3))
     {
         SHOULD(await(one) == expected);
@@ -74,11 +98,14 @@ ON_1(as_completed, of_nothing_ends_at_once)
 
 ON_1_AND_4(as_completed, an_error_is_the_awaits)
 {
-    struct fails_after *t[] = { fails_after(MAG_MS, -EIO), fails_after(4 * MAG_MS, -ENOSPC) };
+    struct fails_after *t[] = { fails_after(MAG_MS, -EIO), fails_after(0, -ENOSPC) };
     int n = 0;
 
     async_for(struct fails_after *, one, as_completed(t, 2))
-        SHOULD(await_rc(one, NULL) == (n++ == 0 ? -EIO : -ENOSPC));
+    {
+        SHOULD(await_rc(one, NULL) == (one == t[0] ? -EIO : -ENOSPC));
+        n++;
+    }
     SHOULD(n == 2);
     return 0;
 }
@@ -163,9 +190,9 @@ ON_1(as_completed, what_was_awaited_before_is_refused)
 
 /* ---- timeouts ------------------------------------------------------------------------------- */
 
-async(int, counts_until_late, (struct gives_after **, t), (int *, n))
+async(int, counts_until_late, (struct gives_after **, t), (int *, n), (mag_time, limit))
 {
-    with_timeout(8 * MAG_MS)
+    with_timeout(limit)
     {
         async_for(struct gives_after *, one, as_completed(t, 2)) *n += await(one);
     }
@@ -179,7 +206,8 @@ ON_1_AND_4(as_completed, a_timeout_ends_the_loop)
                                 spawn(gives_after(3600 * MAG_SECOND, 6)) };
     int n = 0;
 
-    SHOULD(await_rc(counts_until_late(t, &n), NULL) == -ETIMEDOUT);
+    SHOULD(has_ended(t[0]));
+    SHOULD(await_rc(counts_until_late(t, &n, 3 * MAG_MS), NULL) == -ETIMEDOUT);
     SHOULD(n == 5 && !mag_done(t[1]));
     SHOULD(CANCELS(t[1]));
     return 0;
@@ -190,7 +218,7 @@ ON_1_AND_4(as_completed, a_timeout_that_is_not_needed)
     struct gives_after *t[] = { gives_after(MAG_MS, 5), gives_after(0, 6) };
     int n = 0;
 
-    SHOULD(await(counts_until_late(t, &n)) == 1 && n == 11);
+    SHOULD(await(counts_until_late(t, &n, 3600 * MAG_SECOND)) == 1 && n == 11);
     SHOULD(!mag_cancelled());
     return 0;
 }
@@ -239,9 +267,10 @@ ON_1_AND_4(as_completed, futures_are_yielded_when_they_are_set)
 
 ON_1_AND_4(as_completed, break_gives_the_others_back)
 {
-    struct gives_after *t[] = { gives_after(0, 1), gives_after(4 * MAG_MS, 2),
-                                gives_after(5 * MAG_MS, 3) };
+    struct gives_after *t[] = { spawn(gives_after(0, 1)), gives_after(MAG_MS, 2),
+                                gives_after(MAG_MS, 3) };
 
+    SHOULD(has_ended(t[0]));
     async_for(struct gives_after *, one, as_completed(t, 3))
     {
         SHOULD(await(one) == 1);

@@ -143,7 +143,7 @@ ON_1_AND_4(futures, set_wakes_who_awaits)
     struct word *w = word();
     struct reads *t = spawn(reads(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(!mag_done(t));
     SHOULD(future_set(w, 9) == 0);
     SHOULD(await(t) == 9);
@@ -155,7 +155,7 @@ ON_1_AND_4(futures, fail_wakes_who_awaits)
     struct word *w = word();
     struct reads *t = spawn(reads(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(future_fail(w, -EIO) == 0);
     SHOULD(await_rc(t, NULL) == -EIO);
     return 0;
@@ -175,7 +175,7 @@ ON_1_AND_4(futures, a_setter_that_comes_after_the_awaiter_has_gone)
     struct word *w = word();
     struct reads *t = spawn(reads(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(CANCELS(t));
     SHOULD(!mag_done(w) && future_set(w, 1) == 0);
     return 0;
@@ -316,7 +316,7 @@ ON_1_AND_4(futures, a_callback_of_a_task_that_is_cancelled)
     struct never *t = spawn(never());
 
     called.n = 0;
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(mag_on_done(t, on_done, arg_of(1)) == 0);
     SHOULD(mag_cancel(t) == 0);
     SHOULD(calls_are(1) && called.rc == -ECANCELED);

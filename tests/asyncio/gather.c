@@ -77,8 +77,7 @@ ON_1_AND_4(gather, takes_tasks_that_have_ended)
     struct gives *t = spawn(gives(5));
     int r[1];
 
-    while (!mag_done(t))
-        await(mag_sleep(50 * MAG_US));
+    SHOULD(has_ended(t));
     gather(r, t);
     SHOULD(r[0] == 5);
     return 0;
@@ -109,7 +108,7 @@ ON_1_AND_4(gather, an_error_cancels_the_others_and_waits_for_them)
     struct never *t = spawn(never());
 
     n_never_cancelled = 0;
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(gather_rc(NULL, t, never(), fails_after(2 * MAG_MS, -EIO)) == -EIO);
     SHOULD(n_never_cancelled == 2);
     SHOULD(strcmp(mag_kind_name(t), "freed") == 0);
@@ -211,7 +210,7 @@ ON_1_AND_4(gather, what_somebody_awaits_is_refused)
     struct word *w = word();
     struct reads *t = spawn(reads(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(gather_rc(NULL, w) == -EALREADY);
     SHOULD(future_set(w, 2) == 0 && await(t) == 2);
     return 0;
@@ -233,7 +232,7 @@ ON_1_AND_4(gather, cancel_reaches_all_children)
     struct gathers *t = spawn(gathers(a, w));
 
     n_never_cancelled = 0;
-    let_run();
+    SHOULD(have_arrived(2));
     SHOULD(CANCELS(t));
     SHOULD(n_never_cancelled == 2);
     SHOULD(strcmp(mag_kind_name(a), "freed") == 0);

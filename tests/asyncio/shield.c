@@ -11,8 +11,10 @@ static mag_atomic(int32_t) proof;
 
 async(int, proves, (struct word *, w))
 {
-    int v = await(w);
+    int v;
 
+    arrive();
+    v = await(w);
     mag_fetch_add(&proof, 1);
     async_return(v);
 }
@@ -30,6 +32,7 @@ async(int, shields_future, (struct word *, w))
 {
     int v;
 
+    arrive();
     await(mag_shield(w, &v, sizeof v));
     async_return(v);
 }
@@ -48,7 +51,7 @@ ON_1_AND_4(shield, gives_the_result)
     struct word *w = word();
     struct shields_future *t = spawn(shields_future(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(future_set(w, 42) == 0);
     SHOULD(await(t) == 42);
     return 0;
@@ -59,7 +62,7 @@ ON_1_AND_4(shield, passes_an_error_on)
     struct word *w = word();
     struct shields_future *t = spawn(shields_future(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(future_fail(w, -EIO) == 0);
     SHOULD(await_rc(t, NULL) == -EIO);
     return 0;
@@ -73,8 +76,7 @@ ON_1_AND_4(shield, of_what_has_ended_returns_at_once)
 
     SHOULD(future_set(w, 42) == 0);
     SHOULD(mag_shield(w, &v, sizeof v) == 0 && v == 42);
-    while (!mag_done(t))
-        await(mag_sleep(50 * MAG_US));
+    SHOULD(has_ended(t));
     SHOULD(mag_shield(t, &v, sizeof v) == 0 && v == 5);
     return 0;
 }
@@ -85,7 +87,7 @@ ON_1_AND_4(shield, a_coroutine_becomes_a_task)
     struct shields *t = spawn(shields(w));
 
     proof = 0;
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(future_set(w, 3) == 0);
     SHOULD(await(t) == 3 && proof == 101);
     return 0;
@@ -108,6 +110,7 @@ ON_1(shield, consumes_like_an_await)
 
 async(int, shields_never, (struct never *, t))
 {
+    arrive();
     SHOULD(mag_shield(t, NULL, 0) == -ECANCELED);
     SHOULD(!mag_cancelled()); /* only the inner one is */
     async_return(6);
@@ -118,7 +121,7 @@ ON_1_AND_4(shield, cancel_of_the_inner_task_is_seen_outside)
     struct never *inner = spawn(never());
     struct shields_never *outer = spawn(shields_never(inner));
 
-    let_run();
+    SHOULD(have_arrived(2));
     SHOULD(mag_cancel(inner) == 0);
     SHOULD(await(outer) == 6);
     return 0;
@@ -129,7 +132,7 @@ ON_1_AND_4(shield, a_future_that_fails_as_cancelled_is_seen_outside)
     struct word *w = word();
     struct shields_future *t = spawn(shields_future(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(future_fail(w, -ECANCELED) == 0);
     SHOULD(await_rc(t, NULL) == -ECANCELED);
     return 0;
@@ -143,7 +146,7 @@ ON_1_AND_4(shield, cancel_of_the_caller_returns_at_once)
     struct shields *t = spawn(shields(w));
 
     proof = 0;
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(CANCELS(t));
     SHOULD(proof == 0 && future_set(w, 1) == 0);
     SHOULD(proof_is(1));
@@ -157,7 +160,7 @@ ON_1_AND_4(shield, cancel_of_the_caller_lets_the_inner_go_on)
     struct shields *t = spawn(shields(w));
 
     proof = 0;
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(mag_cancel(t) == 0);
     SHOULD(future_set(w, 1) == 0);
     SHOULD(await_rc(t, NULL) == -ECANCELED || proof == 101);
@@ -170,7 +173,7 @@ ON_1_AND_4(shield, cancel_of_the_caller_gives_a_future_up)
     struct word *w = word();
     struct shields_future *t = spawn(shields_future(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(CANCELS(t));
     SHOULD(future_set(w, 1) == 0);
     return 0;
@@ -232,7 +235,7 @@ ON_1_AND_4(shield, around_a_gather)
     struct shields_gather *t = spawn(shields_gather(a, b));
 
     proof = 0;
-    let_run();
+    SHOULD(have_arrived(2));
     SHOULD(CANCELS(t));
     SHOULD(future_set(a, 1) == 0 && future_set(b, 2) == 0);
     SHOULD(proof_is(12));
@@ -252,7 +255,7 @@ ON_1_AND_4(shield, inside_a_gather)
     struct gathers_shields *t = spawn(gathers_shields(a, b));
 
     proof = 0;
-    let_run();
+    SHOULD(have_arrived(2));
     SHOULD(CANCELS(t));
     SHOULD(proof == 0);
     SHOULD(future_set(a, 1) == 0 && future_set(b, 2) == 0);

@@ -55,8 +55,7 @@ ON_1_AND_4(tasks, a_spawned_task_runs_though_nobody_awaits)
 
     n_ran = 0;
     t = spawn(counts_runs());
-    while (!mag_done(t))
-        await(mag_sleep(50 * MAG_US));
+    SHOULD(has_ended(t));
     SHOULD(n_ran == 1);
     SHOULD(await(t) == 1);
     return 0;
@@ -104,7 +103,7 @@ ON_1_AND_4(tasks, a_task_has_one_awaiter_at_a_time)
     struct word *w = word();
     struct reads *t = spawn(reads(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(await_rc(w, NULL) == -EALREADY);
     SHOULD(future_set(w, 6) == 0);
     SHOULD(await(t) == 6);
@@ -225,6 +224,7 @@ ON_1_AND_4(tasks, an_error_remembers_the_places_it_has_passed)
 
 async(int, fails_when_cancelled)
 {
+    arrive();
     (void)mag_sleep(MAG_NEVER);
     return -EIO;
 }
@@ -234,7 +234,7 @@ ON_1_AND_4(tasks, an_error_raised_in_answer_to_a_cancel_is_kept)
 {
     struct fails_when_cancelled *t = spawn(fails_when_cancelled());
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(mag_cancel(t) == 0);
     SHOULD(await_rc(t, NULL) == -EIO);
     return 0;
@@ -335,7 +335,7 @@ ON_1_AND_4(tasks, cancel_of_a_task_gives_up_the_future_it_awaits)
     struct word *w = word();
     struct reads *t = spawn(reads(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(CANCELS(t));
     SHOULD(future_set(w, 1) == 0);
     return 0;
@@ -347,7 +347,7 @@ ON_1_AND_4(tasks, a_future_that_fails_as_cancelled_ends_its_awaiter_so)
     struct word *w = word();
     struct reads *t = spawn(reads(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(future_fail(w, -ECANCELED) == 0);
     SHOULD(await_rc(t, NULL) == -ECANCELED);
     return 0;
@@ -355,6 +355,7 @@ ON_1_AND_4(tasks, a_future_that_fails_as_cancelled_ends_its_awaiter_so)
 
 async(int, goes_on_after, (struct word *, w))
 {
+    arrive();
     SHOULD(await_rc(w, NULL) == -ECANCELED);
     SHOULD(!mag_cancelled());
     await(mag_sleep(MAG_US));
@@ -367,7 +368,7 @@ ON_1_AND_4(tasks, a_cancelled_future_does_not_cancel_who_catches_it)
     struct word *w = word();
     struct goes_on_after *t = spawn(goes_on_after(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(future_fail(w, -ECANCELED) == 0);
     SHOULD(await(t) == 8);
     return 0;
@@ -378,7 +379,7 @@ ON_1_AND_4(tasks, cancel_of_both_the_task_and_its_future)
     struct word *w = word();
     struct reads *t = spawn(reads(w));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(future_fail(w, -ECANCELED) == 0);
     SHOULD(CANCELS(t));
     return 0;
@@ -386,6 +387,7 @@ ON_1_AND_4(tasks, cancel_of_both_the_task_and_its_future)
 
 async(int, catches)
 {
+    arrive();
     SHOULD(mag_sleep(MAG_NEVER) == -ECANCELED);
     async_return(42);
 }
@@ -394,7 +396,7 @@ ON_1_AND_4(tasks, a_task_that_catches_its_cancel_may_return_a_result)
 {
     struct catches *t = spawn(catches());
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(mag_cancel(t) == 0);
     SHOULD(await(t) == 42);
     return 0;
@@ -402,6 +404,7 @@ ON_1_AND_4(tasks, a_task_that_catches_its_cancel_may_return_a_result)
 
 async(int, tries_to_ignore)
 {
+    arrive();
     SHOULD(mag_sleep(MAG_NEVER) == -ECANCELED);
     SHOULD(mag_cancelled());
     SHOULD(mag_sleep(MAG_NEVER) == -ECANCELED);
@@ -415,7 +418,7 @@ ON_1_AND_4(tasks, a_cancelled_task_stays_cancelled)
 {
     struct tries_to_ignore *t = spawn(tries_to_ignore());
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(mag_cancel(t) == 0);
     SHOULD(await(t) == 1);
     return 0;
@@ -451,8 +454,7 @@ ON_1_AND_4(tasks, cancel_of_a_task_that_is_done_changes_nothing)
 {
     struct gives *t = spawn(gives(3));
 
-    while (!mag_done(t))
-        await(mag_sleep(50 * MAG_US));
+    SHOULD(has_ended(t));
     SHOULD(mag_cancel(t) == 0);
     SHOULD(await(t) == 3);
     return 0;
@@ -463,7 +465,7 @@ ON_1_AND_4(tasks, two_cancels_are_as_one)
     struct never *t = spawn(never());
 
     n_never_cancelled = 0;
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(mag_cancel(t) == 0 && mag_cancel(t) == 0);
     SHOULD(await_rc(t, NULL) == -ECANCELED && n_never_cancelled == 1);
     return 0;
@@ -478,6 +480,7 @@ async(int, awaits_never)
 
 async(int, awaits_task, (struct never *, t))
 {
+    arrive();
     async_return(await(t));
 }
 
@@ -486,7 +489,7 @@ ON_1_AND_4(tasks, cancel_reaches_a_coroutine_that_runs_in_place)
     struct awaits_never *t = spawn(awaits_never());
 
     n_never_cancelled = 0;
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(CANCELS(t));
     SHOULD(n_never_cancelled == 1);
     return 0;
@@ -499,7 +502,7 @@ ON_1_AND_4(tasks, cancel_reaches_a_task_that_is_awaited)
     struct awaits_task *outer = spawn(awaits_task(inner));
 
     n_never_cancelled = 0;
-    let_run();
+    SHOULD(have_arrived(2));
     SHOULD(CANCELS(outer));
     SHOULD(n_never_cancelled == 1);
     SHOULD(strcmp(mag_kind_name(inner), "freed") == 0); /* and it has been waited for */
@@ -510,6 +513,7 @@ async(int, slow_to_end)
 {
     struct mag_scope shield;
 
+    arrive();
     SHOULD(mag_sleep(MAG_NEVER) == -ECANCELED);
     SHOULD(mag_shield_enter(&shield, MAG_NEVER, NULL) == 0);
     SHOULD(mag_sleep(3 * MAG_MS) == 0);
@@ -527,7 +531,7 @@ ON_1_AND_4(tasks, a_cancelled_awaiter_returns_when_the_awaited_task_has_ended)
     struct awaits_slow *t = spawn(awaits_slow());
 
     n_ran = 0;
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(CANCELS(t));
     SHOULD(n_ran == 1);
     return 0;
@@ -537,7 +541,7 @@ async(int, awaits_when_cancelled)
 {
     struct never *nested = spawn(never());
 
-    await(mag_sleep(MAG_MS));
+    SHOULD(have_arrived(1));
     SHOULD(mag_cancel(mag_self()) == 0);
     async_return(await(nested));
 }
@@ -553,6 +557,7 @@ ON_1_AND_4(tasks, a_task_that_is_cancelled_while_it_runs_cancels_what_it_awaits_
 
 async(int, catches_of_inner, (struct never *, t))
 {
+    arrive();
     SHOULD(await_rc(t, NULL) == -ECANCELED);
     SHOULD(!mag_cancelled());
     await(mag_yield());
@@ -564,7 +569,7 @@ ON_1_AND_4(tasks, cancel_of_the_awaited_task_does_not_cancel_the_awaiter)
     struct never *inner = spawn(never());
     struct catches_of_inner *outer = spawn(catches_of_inner(inner));
 
-    let_run();
+    SHOULD(have_arrived(2));
     SHOULD(mag_cancel(inner) == 0);
     SHOULD(await(outer) == 9);
     return 0;
@@ -582,7 +587,7 @@ ON_1_AND_4(tasks, cancel_does_not_reach_tasks_that_were_only_spawned)
     struct never *child = NULL;
     struct spawns_and_leaves *t = spawn(spawns_and_leaves(&child));
 
-    let_run();
+    SHOULD(have_arrived(1));
     SHOULD(child != NULL && CANCELS(t));
     let_run();
     SHOULD(!mag_done(child));

@@ -79,7 +79,7 @@ while read -r path lines; do
         fail "$path has $real lines, README.md says $lines; run tests/readme/run.sh --update"
 done < <(sed -nE 's/^\| `([^`]+)` \| ([0-9]+) \|.*/\1 \2/p' "$readme")
 
-for file in "$source"/runtime/*.c "$source"/io/*.c; do
+for file in "$source"/runtime/*.[ch] "$source"/io/*.[ch] "$source"/include/magpie/*.h; do
     path=${file#"$source"/}
     grep -q "^| \`$path\` |" "$readme" || fail "$path is not in the reading list of README.md"
 done

@@ -19,7 +19,7 @@
 #include <errno.h>
 
 enum {
-    ROUNDS = STRESS_SCALE(2500, 300), /* of each of two threads */
+    ROUNDS = STRESS_SCALE(1500, 300), /* of each of two threads */
     SLOW_MS = 90,
 };
 

@@ -20,10 +20,10 @@ enum {
     WORST_MS = STRESS_IS_SLOW ? 2000 : 300,
 };
 
-static mag_time begun;        /* of the hog */
+static mag_atomic(mag_time) begun_; /* of the hog */
 static mag_time ended;
 static mag_time late[5][PROBES];
-static mag_time due_at[PROBES]; /* when the bytes and the future of a probe came */
+static mag_atomic(mag_time) due_at[PROBES]; /* when the bytes and the future of a probe came */
 static int pipes[PROBES][2];
 
 async_future(int, signal_);
@@ -31,33 +31,38 @@ static struct signal_ *futures[PROBES];
 
 /* ---- those who wait --------------------------------------------------------------------- */
 
-async(void, reader, (int, i)) {
+async(void, reader, (int, i))
+{
     char name[64], byte;
 
     snprintf(name, sizeof name, "/proc/self/fd/%d", pipes[i][0]);
-    async_with(mag_file, f, name, "r") {
+    async_with(mag_file, f, name, "r")
+    {
         EXPECT(mag_file_read(f, &byte, 1) == 1);
-        late[0][i] = mag_now() - due_at[i];
+        late[0][i] = mag_now() - mag_load_acquire(&due_at[i]);
     }
     return 0;
 }
 
-async(void, sleeper, (int, i)) {
-    mag_time due = begun + (i + 1) * GAP_MS * MAG_MS;
+async(void, sleeper, (int, i))
+{
+    mag_time due = mag_load_acquire(&begun_) + (i + 1) * GAP_MS * MAG_MS;
 
     await(mag_sleep_until(due));
     late[1][i] = mag_now() - due;
     return 0;
 }
 
-async(void, awaiter, (int, i)) {
+async(void, awaiter, (int, i))
+{
     await(futures[i]);
-    late[2][i] = mag_now() - due_at[i];
+    late[2][i] = mag_now() - mag_load_acquire(&due_at[i]);
     return 0;
 }
 
-async(void, limited, (int, i)) {
-    mag_time due = begun + (i + 1) * GAP_MS * MAG_MS;
+async(void, limited, (int, i))
+{
+    mag_time due = mag_load_acquire(&begun_) + (i + 1) * GAP_MS * MAG_MS;
     struct mag_scope s;
     int rc = mag_scope_enter(&s, due, NULL);
 
@@ -69,8 +74,9 @@ async(void, limited, (int, i)) {
 }
 
 /* Yields all the time, between sleeps: is ready when the hog begins, or sleeps. */
-async(void, yielder, (int, i)) {
-    mag_time due = begun + (i + 1) * GAP_MS * MAG_MS;
+async(void, yielder, (int, i))
+{
+    mag_time due = mag_load_acquire(&begun_) + (i + 1) * GAP_MS * MAG_MS;
 
     while (mag_now() < due - 5 * MAG_MS)
         await(mag_sleep(2 * MAG_MS));
@@ -78,8 +84,9 @@ async(void, yielder, (int, i)) {
     return 0;
 }
 
-async(void, hog) {
-    mag_time end = begun + HOG_MS * MAG_MS;
+async(void, hog)
+{
+    mag_time end = mag_load_acquire(&begun_) + HOG_MS * MAG_MS;
 
     while (mag_now() < end)
         ;
@@ -93,10 +100,10 @@ static void *outside(void *unused)
 {
     (void)unused;
     for (int i = 0; i < PROBES; i++) {
-        mag_time due = begun + (i + 1) * GAP_MS * MAG_MS;
+        mag_time due = mag_load_acquire(&begun_) + (i + 1) * GAP_MS * MAG_MS;
         while (mag_now() < due)
             usleep(200);
-        due_at[i] = mag_now();
+        mag_store_release(&due_at[i], mag_now());
         EXPECT(write(pipes[i][1], "x", 1) == 1);
         EXPECT(future_set(futures[i], i) == 0);
     }
@@ -128,11 +135,12 @@ static void judge(const char *what, mag_time *t)
         all[n++] = object; \
     } while (0)
 
-async(void, scene) {
+async(void, scene)
+{
     void *all[5 * PROBES + 1];
     size_t n = 0;
 
-    begun = mag_now() + 20 * MAG_MS;
+    mag_store_release(&begun_, mag_now() + 20 * MAG_MS);
     for (int i = 0; i < PROBES; i++) {
         START(reader(i));
         START(sleeper(i));
@@ -163,7 +171,7 @@ int main(void)
         EXPECT(pipe(pipes[i]) == 0);
         futures[i] = signal_();
     }
-    begun = mag_now() + 3600 * MAG_SECOND;
+    mag_store_release(&begun_, mag_now() + 3600 * MAG_SECOND);
     struct scene *main_task = scene();
     struct mag_rt *rt;
     EXPECT(mag_rt_new(&rt, &options) == 0);

@@ -13,6 +13,33 @@
 
 async_future(int, word);
 
+/*
+ * Those that are to be met while they are suspended say arrive() when they begin, and the
+ * test waits for so many: on a busy machine a task may not have begun after milliseconds.
+ */
+static inline void arrive(void)
+{
+    mag_fetch_add(&diary.n_arrived, 1);
+}
+
+static inline bool have_arrived(uint32_t n)
+{
+    while (mag_load_acquire(&diary.n_arrived) < n)
+        if (mag_sleep(20 * MAG_US) < 0)
+            return false;
+    let_run();
+    return true;
+}
+
+/* Until it has ended, without awaiting it. */
+static inline bool has_ended(const void *task)
+{
+    while (!mag_done(task))
+        if (mag_sleep(20 * MAG_US) < 0)
+            return false;
+    return true;
+}
+
 /* At once; after one suspension; after a time. */
 async(int, gives, (int, n))
 {
@@ -48,8 +75,10 @@ static mag_atomic(int32_t) n_never_cancelled __attribute__((unused));
 
 async(int, never)
 {
-    int rc = mag_sleep(MAG_NEVER);
+    int rc;
 
+    arrive();
+    rc = mag_sleep(MAG_NEVER);
     mag_fetch_add(&n_never_cancelled, rc == -ECANCELED);
     return rc;
 }
@@ -57,6 +86,7 @@ async(int, never)
 /* Awaits a future, in a task of its own. */
 async(int, reads, (struct word *, w))
 {
+    arrive();
     async_return(await(w));
 }
 

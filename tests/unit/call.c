@@ -58,6 +58,32 @@ Test(call, soon_is_first_in_first_out)
     RUN_1_AND_4(soon, NULL);
 }
 
+static void note_in_order(void *arg)
+{
+    if (mag_load_relaxed(&n_called) == num(arg))
+        mag_fetch_add(&n_called, 1);
+}
+
+/* More than run in a row; a task gets its turn between them. */
+static int many_soon(void *arg, long *value)
+{
+    (void)arg, (void)value;
+    begin();
+    for (long i = 0; i < 1000; i++)
+        SHOULD(mag_call_soon(note_in_order, arg_of(i)) == 0);
+    if (mag_rt_workers(mag_rt_self()) == 1) {
+        SHOULD(mag_sleep(1) == 0);
+        SHOULD(mag_load_acquire(&n_called) > 0);
+    }
+    SHOULD(called(1000));
+    return 0;
+}
+
+Test(call, many_soon_in_their_order)
+{
+    RUN_1_AND_4(many_soon, NULL);
+}
+
 static int by_deadline(void *arg, long *value)
 {
     mag_time now = mag_now();

@@ -58,6 +58,15 @@ Test(debug, unclosed_files)
     cr_assert_eq(mag_mem_live(), 0);
 }
 
+Test(debug, by_the_option)
+{
+    cr_assert_eq(run(leaves_one_open, true), 0);
+    cr_assert(strstr(seen, "file '/proc/self/maps' (descriptor "), "%s", seen);
+    cr_assert_null(strstr(seen, "stat"), "%s", seen);
+    cr_assert_eq(mag_file_close(&left_open), 0);
+    cr_assert_eq(mag_mem_live(), 0);
+}
+
 Test(debug, says_nothing_otherwise)
 {
     unsetenv("MAGPIE_DEBUG");

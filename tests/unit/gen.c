@@ -6,7 +6,9 @@
 #include "keywords.h"
 
 #include "atomic.h"
+#include "sys.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 TestSuite(gen, .timeout = 30);
@@ -271,6 +273,34 @@ Test(gen, null_is_out_of_memory)
     RUN_ON_BOTH(no_memory(), -ENOMEM, "");
 }
 
+/* No stack is idle, and the reserve of the worker is not for generators. */
+async(void, no_stacks)
+{
+    struct up_to *gens[40] = { NULL };
+    int rc = 1, v = 0, n = 0;
+
+    mag_sys_fail_nth(MAG_SYS_MADVISE, 1, ENOMEM, true);
+    while (rc == 1 && n < 40) {
+        gens[n] = up_to(3);
+        rc = anext(gens[n++], &v);
+    }
+    mag_sys_fail_none();
+    SHOULD(rc == -ENOMEM && n == 1);
+    SHOULD(anext(gens[n - 1], &v) == 0); /* at its end */
+    for (int i = 0; i < n; i++)
+        SHOULD(mag_gen_close(gens[i]) == 0);
+    for (long i = 0; i < 50; i++) /* nothing is broken */
+        await(spawn(number((int)i, 0)));
+    async_for(int, i, up_to(2))
+        tell_number(i);
+    return 0;
+}
+
+Test(gen, without_a_stack_it_fails)
+{
+    RUN_ON_BOTH(no_stacks(), 0, "12");
+}
+
 /* ---- cancellation ----------------------------------------------------------------------- */
 
 async(void, cancels, (mag_time, pause))
@@ -357,6 +387,28 @@ async(void, meets_deadline)
 Test(gen, its_own_deadline_is_not_its_consumers)
 {
     RUN_ON_BOTH(meets_deadline(), -ETIMEDOUT, "1.2.");
+}
+
+/* One that only yields sees its deadline too. */
+async_gen(int, never_sleeps)
+{
+    with_timeout (MAG_MS)
+        for (int i = 1;; i++)
+            yield(i);
+}
+
+async(void, meets_yielded_deadline)
+{
+    int n = 0;
+
+    async_for(int, i, never_sleeps())
+        n = i;
+    return n > 0 ? 0 : -EIO;
+}
+
+Test(gen, a_deadline_ends_one_that_only_yields)
+{
+    RUN_ON_BOTH(meets_yielded_deadline(), -ETIMEDOUT, "");
 }
 
 async(void, cancelled_before)
@@ -838,6 +890,10 @@ async(void, by_hand)
             break;
     }
     SHOULD(c.stop == 0);
+    it = (struct mag_iter){ any_next, counter_close, &c };
+    mag_iter_close(&it);
+    mag_iter_close(&it);
+    tell(".");
     it = mag_gen_iter(up_to(2));
     SHOULD(mag_iter_next(&it, &v) == 1 && v == 1);
     mag_iter_close(&it);
@@ -851,7 +907,7 @@ async(void, by_hand)
 
 Test(gen, iterators_by_hand)
 {
-    RUN_ON_BOTH(by_hand(), -ERANGE, "123123312c12");
+    RUN_ON_BOTH(by_hand(), -ERANGE, "123123312cc.12");
 }
 
 async(void, closes_in_shield)
@@ -955,7 +1011,8 @@ async(int, stacks, (enum way, how), (int, n))
             snprintf(names[i], sizeof names[i], "%d", i % 10);
             await(mag_exit_stack_push(st, tells, names[i]));
         }
-        await(mag_exit_stack_push(st, pushes_more, st));
+        if (how != GOTO)
+            await(mag_exit_stack_push(st, pushes_more, st));
         if (how == BREAK)
             break;
         if (how == RETURN)
@@ -994,9 +1051,26 @@ Test(gen, an_exit_stack_undoes_in_reverse)
     RUN_ON_BOTH(stacks(END, 45), 0,
                 ".mn432109876543210987654321098765432109876543210after");
     RUN_ON_BOTH(stacks(BREAK, 2), 0, "mn10after");
+    RUN_ON_BOTH(stacks(GOTO, 2), 0, ".xafter,10");
     RUN_ON_BOTH(stacks(RETURN, 2), 0, "mn10");
     RUN_ON_BOTH(stacks(RAISE, 2), -EIO, "mn10");
     RUN_ON_BOTH(cancels_stack(), -ECANCELED, "mn210");
+}
+
+async(void, exits_cancelled)
+{
+    struct mag_exit_stack st;
+
+    SHOULD(mag_exit_stack_enter(&st) == 0 && mag_exit_stack_push(&st, tells, "a") == 0);
+    mag_cancel(mag_self());
+    SHOULD(mag_yield() == -ECANCELED);
+    mag_exit_stack_exit(&st);
+    return 0;
+}
+
+Test(gen, an_exit_stack_is_shielded_by_itself)
+{
+    RUN_ON_BOTH(exits_cancelled(), 0, "a");
 }
 
 async(void, fills_stack)

@@ -192,6 +192,25 @@ Test(scope, the_outer_ones_error_is_not_the_inner_ones_to_explain)
     cr_assert_eq(run_rc(2, outer_fires, NULL), 0, "line %d: %s", broken_line, broken_claim);
 }
 
+static int by_duration(void *arg, long *value)
+{
+    struct mag_scope s;
+
+    (void)arg, (void)value;
+    SHOULD(mag_timeout_enter(&s, -1, NULL) == -EINVAL);
+    SHOULD(mag_timeout_enter(&s, MAG_NEVER, NULL) == 0 && mag_scope_when(&s) == MAG_NEVER);
+    SHOULD(mag_scope_leave(&s, 0) == 0);
+    SHOULD(mag_timeout_enter(&s, 2 * MAG_MS, NULL) == 0);
+    SHOULD(mag_sleep(LONG) == -ECANCELED);
+    SHOULD(mag_scope_leave(&s, -ECANCELED) == -ETIMEDOUT);
+    return 0;
+}
+
+Test(scope, can_be_entered_with_a_duration)
+{
+    cr_assert_eq(run_rc(2, by_duration, NULL), 0, "line %d: %s", broken_line, broken_claim);
+}
+
 static int wrong_order(void *arg, long *value)
 {
     struct mag_scope a, b;

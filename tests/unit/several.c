@@ -3,6 +3,7 @@
 #include "body.h"
 #include "in_task.h"
 #include "nth_cancel.h"
+#include "task.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -47,6 +48,17 @@ static int ends_with(void *task, int expected)
 static int awaits(void *arg, long *value)
 {
     return await_co(arg, value);
+}
+
+/* Until somebody waits for it: on a busy machine that takes its time. */
+static int is_awaited(void *task)
+{
+    const struct mag_task *t = mag_task_of_frame(task);
+
+    while (!mag_slot_is_waiter(mag_load_acquire(&t->work.slot)))
+        if (mag_sleep(20 * MAG_US) < 0)
+            return 0;
+    return 1;
 }
 
 /* ---- wait ------------------------------------------------------------------------------ */
@@ -239,7 +251,7 @@ static int mistakes(void *arg, long *value)
     SHOULD(mag_wait(tasks, 1, (enum mag_wait_how)3, MAG_NEVER, NULL) == -EINVAL);
     SHOULD(mag_wait(tasks, 1, (enum mag_wait_how) - 1, MAG_NEVER, NULL) == -EINVAL);
     awaiter = go(awaits, tasks[1]);
-    SHOULD(settle_down() == 0);
+    SHOULD(is_awaited(tasks[1]));
     SHOULD(wait_for(2, MAG_FIRST_COMPLETED) == -EALREADY);
     tasks[2] = mag_self();
     SHOULD(wait_for(3, MAG_FIRST_COMPLETED) == -EDEADLK);
@@ -380,19 +392,24 @@ Test(several, many_wait_at_once)
 
 static int in_the_order_of_ends(void *arg, long *value)
 {
-    static const long ms[] = { 12, 2, 7 };
+    static const int order[] = { 1, 2, 0 };
     struct mag_completed c;
-    void *task;
-    long last = 0, v;
+    void *futures[3], *task;
+    long v;
 
     (void)arg, (void)value;
     for (int i = 0; i < 3; i++)
-        tasks[i] = co(sleep_ns, arg_of(ms[i] * MAG_MS));
+        tasks[i] = co(awaits, futures[i] = future());
     SHOULD(mag_completed_begin(&c, tasks, 3) == 0);
     for (int i = 0; i < 3; i++) {
-        SHOULD(mag_completed_next(&c, &task) == 1 && mag_done(task));
-        SHOULD(await_co(task, &v) == 0 && v > last);
-        last = v;
+        SHOULD(set(futures[order[i]], order[i]) == 0);
+        while (!mag_done(tasks[order[i]]))
+            SHOULD(mag_yield() == 0);
+        SHOULD(settle_down() == 0); /* whoever has ended it has told it, too */
+    }
+    for (int i = 0; i < 3; i++) {
+        SHOULD(mag_completed_next(&c, &task) == 1 && task == tasks[order[i]]);
+        SHOULD(await_co(task, &v) == 0 && v == order[i]);
     }
     SHOULD(mag_completed_next(&c, &task) == 0);
     SHOULD(mag_completed_next(&c, &task) == 0);
@@ -540,12 +557,23 @@ static int all_taken(size_t n)
     return 1;
 }
 
-static int n_cancelled; /* bodies that saw it */
+static int n_begun, n_cancelled; /* bodies that did, that saw it */
+
+/* Until so many have. */
+static int have_begun(int n)
+{
+    while (mag_load_acquire(&n_begun) < n)
+        if (mag_sleep(20 * MAG_US) < 0)
+            return 0;
+    return 1;
+}
 
 static int notes_cancel(void *arg, long *value)
 {
-    int rc = mag_sleep(MAG_NEVER);
+    int rc;
 
+    mag_fetch_add(&n_begun, 1);
+    rc = mag_sleep(MAG_NEVER);
     (void)arg, (void)value;
     mag_fetch_add(&n_cancelled, rc == -ECANCELED);
     return rc;
@@ -558,13 +586,14 @@ static int first_well(void *arg, long *value)
     long v = 0;
 
     (void)arg, (void)value;
-    n_cancelled = 0;
+    n_begun = n_cancelled = 0;
     tasks[0] = go(notes_cancel, NULL);
+    tasks[5] = go(notes_cancel, NULL);
+    SHOULD(have_begun(2));
     tasks[1] = co(fails_with, arg_of(-EIO));
     tasks[2] = co(sleep_ns, arg_of(3 * MAG_MS));
     tasks[3] = f;
     tasks[4] = NULL;
-    tasks[5] = go(notes_cancel, NULL);
     SHOULD(race(6, &v, &winner) == 0 && winner == 2 && v == 3 * MAG_MS);
     SHOULD(all_taken(6));
     SHOULD(n_cancelled == 2);
@@ -622,7 +651,7 @@ static int race_mistakes(void *arg, long *value)
     other = tasks[0] = held();
     awaiter = go(awaits, other);
     tasks[1] = sleeper(MAG_MS);
-    SHOULD(settle_down() == 0);
+    SHOULD(is_awaited(other));
     SHOULD(race(2, &v, &winner) == 0 && winner == 1);
     tasks[0] = other;
     tasks[1] = mag_self();
@@ -680,9 +709,10 @@ static int race_cancelled(void *arg, long *value)
     (void)arg, (void)value;
     for (int i = 0; i < 30; i++) {
         void *f = future();
-        struct co *racer = go(races, f);
-        n_cancelled = 0;
-        SHOULD(settle_down() == 0);
+        struct co *racer;
+        n_begun = n_cancelled = 0;
+        racer = go(races, f);
+        SHOULD(have_begun(2));
         SHOULD(stopped(racer));
         SHOULD(n_cancelled == 2);
         SHOULD(set(f, 1) == 0);
@@ -698,6 +728,7 @@ Test(several, a_cancelled_race_cancels_all)
 /* Ends well although cancelled. */
 static int stubborn(void *arg, long *value)
 {
+    mag_fetch_add(&n_begun, 1);
     (void)mag_sleep(MAG_NEVER);
     return same(arg, value);
 }
@@ -711,11 +742,13 @@ static int races_stubborn(void *arg, long *value)
 
 static int stubborn_wins(void *arg, long *value)
 {
-    struct co *racer = go(races_stubborn, arg_of(6));
+    struct co *racer;
     long v;
 
     (void)arg, (void)value;
-    SHOULD(settle_down() == 0);
+    n_begun = 0;
+    racer = go(races_stubborn, arg_of(6));
+    SHOULD(have_begun(2));
     SHOULD(mag_cancel(racer) == 0);
     SHOULD(await_co(racer, &v) == 0 && v == 6);
     return 0;
@@ -849,7 +882,7 @@ static int callback_mistakes(void *arg, long *value)
     mag_mem_fail_nth(0, false);
     SHOULD(mag_on_done(mag_self(), note, NULL) == -EDEADLK);
     awaiter = go(awaits, t);
-    SHOULD(settle_down() == 0);
+    SHOULD(is_awaited(t));
     SHOULD(mag_on_done(t, note, NULL) == -EALREADY);
     SHOULD(stopped(awaiter));
     SHOULD(mag_on_done(t, note, NULL) == -EALREADY);
@@ -905,6 +938,7 @@ static void tries_to_suspend(void *arg, int rc, const void *result)
     rcs_in_callback[3] = mag_join_task(arg, MAG_MS, NULL, 0);
     colour_in_callback = mag_var_get(&colour);
     rcs_in_callback[4] = mag_var_set(&colour, "green");
+    mag_fetch_add(&seen.n_calls, 1);
 }
 
 static int callback_on_a_worker(void *arg, long *value)
@@ -912,10 +946,11 @@ static int callback_on_a_worker(void *arg, long *value)
     void *t = held();
 
     (void)arg, (void)value;
+    memset(&seen, 0, sizeof seen);
     SHOULD(mag_var_set(&colour, "blue") == 0);
     SHOULD(mag_on_done(go(same, NULL), tries_to_suspend, t) == 0);
     SHOULD(mag_var_set(&colour, "black") == 0);
-    SHOULD(settle_down() == 0);
+    SHOULD(called(1));
     for (int i = 0; i < 4; i++)
         SHOULD(rcs_in_callback[i] == -ENXIO);
     SHOULD(rcs_in_callback[4] == 0 && strcmp(colour_in_callback, "blue") == 0);
@@ -986,12 +1021,12 @@ static int outside_race(struct mag_rt *rt)
     size_t winner;
     long v;
 
-    n_cancelled = 0;
+    n_begun = n_cancelled = 0;
     tasks[0] = co(notes_cancel, NULL);
     tasks[1] = co(sleep_ns, arg_of(5 * MAG_MS));
     tasks[2] = future();
     SHOULD(mag_submit(rt, tasks[0], NULL) == 0 && mag_submit(rt, tasks[1], NULL) == 0);
-    SHOULD(usleep(3000) == 0);
+    SHOULD(have_begun(1));
     SHOULD(set(tasks[2], 9) == 0);
     SHOULD(race(3, &v, &winner) == 0 && (winner == 2 ? v == 9 : winner == 1));
     SHOULD(n_cancelled == 1);

@@ -9,7 +9,7 @@
 
 TestSuite(watchdog, .timeout = 20);
 
-/* ---- what was reported -------------------------------------------------------------- */
+/* ---- what was reported ------------------------------------------------------------ */
 
 static struct {
     mag_atomic(uint32_t) lock;
@@ -59,7 +59,7 @@ static MAG_NOINLINE void spin_here(mag_time ns)
     mag_compiler_barrier();
 }
 
-/* ---- tasks ------------------------------------------------------------------------------ */
+/* ---- tasks ------------------------------------------------------------------------ */
 
 /* Until so much was reported, on a machine that may be busy. */
 static void spin_until(const char *part)
@@ -149,7 +149,7 @@ Test(watchdog, names_a_callback)
     cr_assert_geq(count("at slow_callback at watchdog.c:"), 1u, "%s", seen.text);
 }
 
-/* ---- who is left alone ---------------------------------------------------------------------- */
+/* ---- who is left alone ------------------------------------------------------------ */
 
 static int polite(void *arg, long *value)
 {
@@ -259,7 +259,7 @@ Test(watchdog, wakes_with_the_workers)
     SAYS(1, "suspended for 20 ms");
 }
 
-/* ---- deadlock ----------------------------------------------------------------------------------- */
+/* ---- deadlock --------------------------------------------------------------------- */
 
 static void *first, *second;
 
@@ -304,48 +304,78 @@ Test(watchdog, tells_of_a_deadlock)
     cr_assert_eq(mag_mem_live(), 0);
 }
 
-static int takes_700_ms(void *arg)
+static int takes_800_ms(void *arg)
 {
     (void)arg;
-    usleep(700 * 1000);
+    usleep(800 * 1000);
     return 0;
 }
 
-/* A job, a timer, nothing at all: three runtimes beside each other. */
-static void *runs_one(void *arg)
+static int waits_for_a_job(void *arg, long *value)
+{
+    (void)arg, (void)value;
+    return mag_to_thread(takes_800_ms, NULL);
+}
+
+static int waits_for_a_time(void *arg, long *value)
+{
+    (void)arg, (void)value;
+    return mag_sleep(800 * MAG_MS);
+}
+
+static int waits_for_an_operation(void *arg, long *value)
+{
+    struct mag_file pipe;
+    char byte;
+    int rc;
+
+    (void)value;
+    SHOULD(mag_file_open(&pipe, arg, "r") == 0);
+    rc = (int)mag_file_read(&pipe, &byte, 1);
+    SHOULD(mag_file_close(&pipe) == 0);
+    return rc == 1 ? 0 : -EBADMSG;
+}
+
+static char pipe_path[64];
+
+/* Each in a runtime of its own, beside the others; the last one has no task at all. */
+static void *runs_one(void *fn)
 {
     struct mag_rt_options options = { .workers = 2, .report = note };
+    int (*body)(void *arg, long *value) = (int (*)(void *, long *))fn;
     struct mag_rt *rt = NULL;
-    int *rc = arg;
+    int rc = mag_rt_new(&rt, &options);
 
-    *rc = mag_rt_new(&rt, &options);
-    usleep(700 * 1000); /* no task at all */
+    if (rc == 0 && body)
+        rc = mag_rt_run(rt, co(body, pipe_path), NULL);
+    else
+        usleep(800 * 1000);
     mag_rt_free(rt);
-    return NULL;
+    return (void *)(intptr_t)rc;
 }
 
-static int job_and_timer(void *arg, long *value)
+Test(watchdog, waits_for_jobs_timers_and_operations)
 {
-    struct co *sleeps = go(sleep_ns, arg_of(600 * MAG_MS));
+    void *bodies[] = { (void *)waits_for_a_job, (void *)waits_for_a_time,
+                       (void *)waits_for_an_operation, NULL };
+    pthread_t threads[4];
+    void *rc;
+    int ends[2];
 
-    (void)arg;
-    SHOULD(mag_to_thread(takes_700_ms, NULL) == 0);
-    return await_co(sleeps, value);
-}
-
-Test(watchdog, waits_for_jobs_and_timers)
-{
-    pthread_t thread;
-    int rc = -1;
-
-    cr_assert_eq(pthread_create(&thread, NULL, runs_one, &rc), 0);
-    cr_assert_eq(run(2, 0, job_and_timer, NULL), 0);
-    pthread_join(thread, NULL);
-    cr_assert_eq(rc, 0);
+    cr_assert_eq(pipe(ends), 0);
+    snprintf(pipe_path, sizeof pipe_path, "/proc/self/fd/%d", ends[0]);
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, runs_one, bodies[i]), 0);
+    usleep(900 * 1000);
+    cr_assert_eq(write(ends[1], "x", 1), 1);
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(pthread_join(threads[i], &rc), 0);
+        cr_assert_null(rc, "%d: %s", i, mag_err_name((int)(intptr_t)rc));
+    }
     SAYS(0, "every task waits");
 }
 
-/* ---- SIGQUIT ----------------------------------------------------------------------------------------- */
+/* ---- SIGQUIT ---------------------------------------------------------------------- */
 
 static int sends_quit(void *arg, long *value)
 {
