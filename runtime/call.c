@@ -308,7 +308,7 @@ static int call(struct mag_rt *rt, mag_time when, void (*fn)(void *arg), void *a
     int rc;
 
     if (fn == NULL || when < 0)
-        return -EINVAL;
+        return mag_misuse(-EINVAL, "a callback without a function, or at a negative time");
     if (mag_load_relaxed(&rt->is_closing) == MAG_CLOSED)
         return -ECANCELED;
     c = call_new(w, here ? here : rt->workers, when, fn, arg);

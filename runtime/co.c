@@ -78,9 +78,10 @@ static int check_options(const struct mag_rt *rt, const struct mag_spawn_options
     return 0;
 }
 
-/* What few tasks have goes to a block of its own; most have none. */
-static int set_ext(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t,
-                   const struct mag_spawn_options *o, const struct mag_co_extra *extra)
+/* What few tasks have goes to a block of its own. */
+MAG_NOINLINE static int make_ext(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t,
+                                 const struct mag_spawn_options *o,
+                                 const struct mag_co_extra *extra)
 {
     static const struct mag_spawn_options none;
     struct mag_vars *vars = mag_worker_vars();
@@ -88,12 +89,6 @@ static int set_ext(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t,
     int rc;
 
     o = o ? o : &none;
-    if (o->site) {
-        t->site = o->site;
-        t->origin_kind = MAG_ORIGIN_SITE;
-    }
-    if (MAG_LIKELY(!o->name && !o->stack_bytes && !o->pin && !o->worker && !vars && !extra))
-        return 0;
     rc = check_options(rt, o);
     if (rc < 0)
         return rc;
@@ -105,16 +100,25 @@ static int set_ext(struct mag_worker *w, struct mag_rt *rt, struct mag_task *t,
         .stopping = extra ? extra->stopping : NULL,
         .hook = extra ? extra->hook : NULL,
         .name = o->name,
-        .worker = o->worker ? &rt->workers[o->worker - 1]
-                  : o->pin  ? w
-                            : NULL,
+        .worker = o->pin ? w : NULL,
         .stack_bytes = o->stack_bytes,
         .vars = vars ? mag_vars_ref(vars) : NULL,
         .pin = o->pin,
     };
+    if (o->worker)
+        ext->worker = &rt->workers[o->worker - 1];
     mag_store_relaxed(&ext->head.used, MAG_AUXILIARY);
     t->ext = ext;
     return 0;
+}
+
+/* Whether it has such things: most tasks have none. */
+static inline bool needs_ext(const struct mag_worker *w, const struct mag_spawn_options *o)
+{
+    if (MAG_UNLIKELY(w == NULL || w->fiber == NULL || w->fiber->vars != NULL))
+        return mag_worker_vars() != NULL ||
+               (o && (o->name || o->stack_bytes || o->pin || o->worker));
+    return o && (o->name || o->stack_bytes || o->pin || o->worker);
 }
 
 /* Hands a begun task to the scheduler. */
@@ -147,8 +151,8 @@ void mag_co_launch(struct mag_worker *w, struct mag_task *t)
         mag_co_schedule(w, w->rt, t);
 }
 
-int mag_co_start(struct mag_worker *w, struct mag_rt *rt, void *coro,
-                 const struct mag_spawn_options *options, const struct mag_co_extra *extra)
+static inline int start(struct mag_worker *w, struct mag_rt *rt, void *coro,
+                        const struct mag_spawn_options *o, const struct mag_co_extra *extra)
 {
     struct mag_task *t = mag_task_of(coro);
     int rc;
@@ -157,13 +161,25 @@ int mag_co_start(struct mag_worker *w, struct mag_rt *rt, void *coro,
         return -ENOMEM;
     if (!mag_co_begin(t))
         return mag_misuse(-EALREADY, "a coroutine that was started or awaited before is started");
-    rc = set_ext(w, rt, t, options, extra);
-    if (MAG_UNLIKELY(rc < 0)) {
-        unbegin(t);
-        return rc;
+    if (MAG_UNLIKELY(extra != NULL) || MAG_UNLIKELY(needs_ext(w, o))) {
+        rc = make_ext(w, rt, t, o, extra);
+        if (rc < 0) {
+            unbegin(t);
+            return rc;
+        }
+    }
+    if (o && o->site) {
+        t->site = o->site;
+        t->origin_kind = MAG_ORIGIN_SITE;
     }
     mag_co_schedule(w, rt, t);
     return 0;
+}
+
+int mag_co_start(struct mag_worker *w, struct mag_rt *rt, void *coro,
+                 const struct mag_spawn_options *options, const struct mag_co_extra *extra)
+{
+    return start(w, rt, coro, options, extra);
 }
 
 int mag_start(void *coro, const struct mag_spawn_options *options)
@@ -171,8 +187,9 @@ int mag_start(void *coro, const struct mag_spawn_options *options)
     struct mag_worker *w = mag_worker_self();
 
     if (w == NULL)
-        return coro ? -ENXIO : -ENOMEM;
-    return mag_co_start(w, w->rt, coro, options, NULL);
+        return coro ? mag_misuse(-ENXIO, "a task is started outside any: use mag_submit()")
+                    : -ENOMEM;
+    return start(w, w->rt, coro, options, NULL);
 }
 
 int mag_submit(struct mag_rt *rt, void *coro, const struct mag_spawn_options *options)

@@ -376,6 +376,7 @@ int mag_loop_open(struct mag_worker *w, struct mag_stack_alt *alt)
 
     if (rc < 0)
         return rc;
+    w->is_debug = w->rt->is_debug;
     rc = set_up(w);
     if (rc < 0)
         mag_stack_altstack_fini(alt);

@@ -50,19 +50,6 @@ static struct mag_scope_frame *frame_of(const struct mag_scope *scope)
 
 /* ---- the earliest deadline ------------------------------------------------------------- */
 
-static mag_time deadline_seen(const struct mag_fiber *f)
-{
-    mag_time deadline = MAG_NEVER;
-
-    for (const struct mag_scope_frame *s = f->scope; s; s = s->outer) {
-        if (s->reason == 0 && s->deadline < deadline)
-            deadline = s->deadline;
-        if (s->is_shield)
-            break;
-    }
-    return deadline;
-}
-
 static void disarm(struct mag_fiber *f)
 {
     uint32_t was;
@@ -73,27 +60,6 @@ static void disarm(struct mag_fiber *f)
     was = mag_worker_enter(f->home);
     mag_timers_cancel(&f->home->timers, &f->timer);
     mag_worker_leave(f->home, was);
-}
-
-/* Fires everything that is due and seen; what a lifted shield uncovers included. */
-static void fire_due(struct mag_fiber *f)
-{
-    mag_time now = mag_clock_now();
-
-    for (struct mag_scope_frame *s = f->scope; s; s = s->outer) {
-        if (s->reason == 0 && s->deadline <= now) {
-            if (s->is_shield) {
-                s->is_shield = false;
-                s->deadline = MAG_NEVER;
-            } else {
-                s->reason = -ETIMEDOUT;
-            }
-        }
-        if (s->is_shield)
-            break;
-    }
-    f->deadline = deadline_seen(f);
-    f->is_cancelled = mag_fiber_chain_cancelled(f);
 }
 
 /* By the home's thread; or by a rescuer, who cannot ask the home's ring: then the timer is
@@ -116,7 +82,7 @@ static void timer_fired(struct mag_timer *timer)
         (void)!mag_timers_add(&f->home->timers, timer, timer->deadline);
         return;
     }
-    fire_due(f);
+    mag_fiber_fire_due(f);
     if (f->wait == NULL) /* it runs soon, and arms again when it suspends */
         return;
     if (!f->is_cancelled && f->deadline != MAG_NEVER) /* the heap has room: it just held us */
@@ -137,12 +103,6 @@ int mag_scope_arm_slow(struct mag_fiber *f)
     }
     mag_worker_leave(f->home, was);
     return rc;
-}
-
-void mag_scope_poll_slow(struct mag_fiber *f)
-{
-    if (f->deadline <= mag_clock_now())
-        fire_due(f);
 }
 
 /* ---- entering and leaving --------------------------------------------------------------- */
@@ -170,7 +130,7 @@ bool mag_scope_pop(struct mag_fiber *f, struct mag_scope_frame *s)
         return false;
     f->scope = s->outer;
     if (s->reason || s->is_shield || s->deadline <= f->deadline)
-        f->deadline = deadline_seen(f);
+        f->deadline = mag_fiber_deadline_seen(f);
     if (s->reason || s->is_shield)
         f->is_cancelled = mag_fiber_chain_cancelled(f);
     if (f->deadline == MAG_NEVER)
@@ -188,7 +148,7 @@ void mag_scope_fire(struct mag_fiber *f, struct mag_scope_frame *s, int reason)
     if (s->reason)
         return;
     s->reason = reason;
-    f->deadline = deadline_seen(f);
+    f->deadline = mag_fiber_deadline_seen(f);
     f->is_cancelled = mag_fiber_chain_cancelled(f);
     cancel_wait(f);
 }
@@ -255,7 +215,7 @@ int mag_scope_reschedule(struct mag_scope *scope, mag_time deadline)
     if (s->reason)
         return mag_misuse(-EPERM, "mag_scope_reschedule() of a scope that has fired already");
     s->deadline = deadline;
-    f->deadline = deadline_seen(f);
+    f->deadline = mag_fiber_deadline_seen(f);
     return 0;
 }
 

@@ -35,11 +35,10 @@ static inline int mag_scope_arm(struct mag_fiber *f)
 }
 
 /* Of code that arms no timer: fires what is due. */
-void mag_scope_poll_slow(struct mag_fiber *f);
 static inline void mag_scope_poll(struct mag_fiber *f)
 {
     if (MAG_UNLIKELY(f->deadline != MAG_NEVER))
-        mag_scope_poll_slow(f);
+        mag_fiber_poll_deadline(f);
 }
 
 #endif

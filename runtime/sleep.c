@@ -43,12 +43,8 @@ int mag_sleep(mag_time duration_ns)
 
 int mag_yield(void)
 {
-    struct mag_fiber *f = mag_fiber_self();
-    int rc;
+    int rc = mag_worker_yield();
 
-    if (f)
-        mag_scope_poll(f);
-    rc = mag_worker_yield();
     if (MAG_LIKELY(rc != -ENXIO))
         return rc;
     rc = mag_wait_outside();

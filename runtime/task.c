@@ -18,6 +18,8 @@
  */
 #include "task.h"
 
+#include "clock.h"
+
 #include <errno.h>
 
 /* Puts `word' where an index or NONE is: 0, -EALREADY if the task is done, -EBUSY if
@@ -81,6 +83,46 @@ bool mag_fiber_chain_cancelled(const struct mag_fiber *f)
         if (mag_task_is_cancelled(t))
             return true;
     }
+}
+
+mag_time mag_fiber_deadline_seen(const struct mag_fiber *f)
+{
+    mag_time deadline = MAG_NEVER;
+
+    for (const struct mag_scope_frame *s = f->scope; s; s = s->outer) {
+        if (s->reason == 0 && s->deadline < deadline)
+            deadline = s->deadline;
+        if (s->is_shield)
+            break;
+    }
+    return deadline;
+}
+
+/* Fires everything that is due and seen; what a lifted shield uncovers included. */
+void mag_fiber_fire_due(struct mag_fiber *f)
+{
+    mag_time now = mag_clock_now();
+
+    for (struct mag_scope_frame *s = f->scope; s; s = s->outer) {
+        if (s->reason == 0 && s->deadline <= now) {
+            if (s->is_shield) {
+                s->is_shield = false;
+                s->deadline = MAG_NEVER;
+            } else {
+                s->reason = -ETIMEDOUT;
+            }
+        }
+        if (s->is_shield)
+            break;
+    }
+    f->deadline = mag_fiber_deadline_seen(f);
+    f->is_cancelled = mag_fiber_chain_cancelled(f);
+}
+
+void mag_fiber_poll_deadline(struct mag_fiber *f)
+{
+    if (f->deadline <= mag_clock_now())
+        mag_fiber_fire_due(f);
 }
 
 const char *mag_task_name(const struct mag_task *t)

@@ -314,6 +314,13 @@ struct mag_scope_frame {
 /* Whether anything that is seen from where the fiber is now has fired or is cancelled. */
 bool mag_fiber_chain_cancelled(const struct mag_fiber *f);
 
+/* The earliest deadline that is seen from there. */
+mag_time mag_fiber_deadline_seen(const struct mag_fiber *f);
+
+/* Fires every scope that is seen and due.  _poll: if the fiber's deadline has passed. */
+void mag_fiber_fire_due(struct mag_fiber *f);
+void mag_fiber_poll_deadline(struct mag_fiber *f);
+
 /* Where it was spawned, or NULL. */
 static inline const struct mag_site *mag_task_site(const struct mag_task *t)
 {

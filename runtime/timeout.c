@@ -102,6 +102,12 @@ static void give_up(struct mag_task *t)
         mag_worker_release(t);
 }
 
+static int used_before(void)
+{
+    return mag_misuse(-EALREADY, "mag_shield() of an object that was awaited, detached or closed "
+                                 "before, or that somebody else awaits: each is consumed once");
+}
+
 int mag_shield(void *awaitable, void *result, size_t result_bytes)
 {
     struct mag_task *t = mag_task_of(awaitable);
@@ -114,7 +120,7 @@ int mag_shield(void *awaitable, void *result, size_t result_bytes)
     if (f == NULL)
         return mag_await(awaitable, result, result_bytes);
     if (mag_load_relaxed(&t->head.used) == 0)
-        return -EALREADY;
+        return used_before();
     if (result && result_bytes != t->type->result_bytes)
         return -EINVAL;
     if (mag_co_is_in_chain(f, t))
@@ -129,7 +135,7 @@ int mag_shield(void *awaitable, void *result, size_t result_bytes)
     if (rc == 0)
         return mag_co_collect(t, t->rc, result, f->current);
     if (rc == -EBUSY)
-        return -EALREADY;
+        return used_before();
     give_up(t);
     return rc;
 }

@@ -136,7 +136,7 @@ MAG_SUSPENDS void mag_worker_suspend(void (*commit)(void *arg), void *arg)
     else /* a callback that was started meanwhile has made it ready */
         w = landed(w);
     f->wait = NULL;
-    if (MAG_UNLIKELY(w->rt->is_debug))
+    if (MAG_UNLIKELY(w->is_debug))
         mag_sys_poison_errno();
     mag_worker_leave(w, 0);
 }
@@ -167,6 +167,8 @@ MAG_SUSPENDS int mag_worker_yield(void)
 
     if (MAG_UNLIKELY(f == NULL))
         return -ENXIO;
+    if (MAG_UNLIKELY(f->deadline != MAG_NEVER))
+        mag_fiber_poll_deadline(f);
     if (mag_worker_is_cancelled(f))
         return -ECANCELED;
     (void)mag_worker_enter(w);
@@ -174,7 +176,7 @@ MAG_SUSPENDS int mag_worker_yield(void)
     to = pick(w);
     if (to != f)
         w = switch_to(w, &f->context, to);
-    if (MAG_UNLIKELY(w->rt->is_debug))
+    if (MAG_UNLIKELY(w->is_debug))
         mag_sys_poison_errno();
     mag_worker_leave(w, 0);
     return 0;
@@ -435,6 +437,15 @@ static void cancel_by_level(struct mag_rt *rt, struct mag_task *t)
 {
     if (mag_load_relaxed(&rt->cancel_level) == MAG_CANCEL_ALL || mag_task_is_nobodys(t))
         mag_store_relaxed(&t->is_cancelled, 1);
+}
+
+int mag_worker_call_with_vars(struct mag_fiber *f, struct mag_task *t)
+{
+    struct mag_vars *outer = mag_vars_enter(f, t);
+    int rc = mag_worker_call(f, t);
+
+    mag_vars_leave(f, outer);
+    return rc;
 }
 
 void mag_worker_drop_scopes(struct mag_fiber *f)

@@ -54,6 +54,7 @@ struct mag_worker {
     struct mag_vars *call_vars;   /* [owner] of the callback that runs              */
     bool is_calling;              /* [owner] in a callback (call.c)                 */
     uint64_t n_done;              /* [owner] runs, completions, timers: for a step  */
+    bool is_debug;                /* [owner] as the runtime's */
     struct mag_rt *rt;            /* [const] */
     unsigned id;                  /* [const] */
     /* [owner] its thread is in the library, at what a rescuer would touch */
@@ -257,13 +258,18 @@ static inline int mag_worker_call(struct mag_fiber *f, struct mag_task *t)
     return rc;
 }
 
-/* The same for a task, which has task-local variables of its own (vars.h). */
+/* The same for a task, which has task-local variables of its own (vars.h): mostly none. */
+int mag_worker_call_with_vars(struct mag_fiber *f, struct mag_task *t);
+
 static inline int mag_worker_call_task(struct mag_fiber *f, struct mag_task *t)
 {
-    struct mag_vars *outer = mag_vars_enter(f, t);
-    int rc = mag_worker_call(f, t);
+    int rc;
 
-    mag_vars_leave(f, outer);
+    if (MAG_UNLIKELY(f->vars != NULL || (t->ext && t->ext->vars)))
+        return mag_worker_call_with_vars(f, t);
+    rc = mag_worker_call(f, t);
+    if (MAG_UNLIKELY(f->vars != NULL)) /* set by the body */
+        mag_vars_leave(f, NULL);
     return rc;
 }
 
