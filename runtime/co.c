@@ -187,7 +187,7 @@ int mag_start(void *coro, const struct mag_spawn_options *options)
     struct mag_worker *w = mag_worker_self();
 
     if (w == NULL)
-        return coro ? mag_misuse(-ENXIO, "a task is started outside any: use mag_submit()")
+        return coro ? mag_misuse(-ENXIO, "mag_start() outside a task: use mag_submit()")
                     : -ENOMEM;
     return start(w, w->rt, coro, options, NULL);
 }

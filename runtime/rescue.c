@@ -135,6 +135,9 @@ static void adopt(struct mag_worker *rescuer, struct mag_worker *w, struct mag_f
     mag_fifo_push_back(&rescuer->ready, &f->link);
 }
 
+static void answer(struct mag_message *m, struct mag_worker *rescuer);
+static void rescue(struct mag_message *m, struct mag_worker *rescuer);
+
 /* What the completions and timers have sent home, and others before. */
 static void take_messages(struct mag_worker *rescuer, struct mag_worker *w)
 {
@@ -150,6 +153,9 @@ static void take_messages(struct mag_worker *rescuer, struct mag_worker *w)
         next = node->next;
         if (f && f != w->fiber) {
             adopt(rescuer, w, f);
+        } else if (m->deliver == rescue) { /* w was to rescue a third one, and is stuck itself */
+            m->deliver = answer;
+            mag_worker_post(w->rt, m);
         } else if (f ||
                    !mag_cancel_elsewhere(m, w)) { /* f: about to suspend; the message came first */
             *end = node;

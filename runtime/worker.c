@@ -597,8 +597,8 @@ void mag_worker_adopt(struct mag_fiber *f)
  * there: two that talk to each other meet. */
 static bool may_move(struct mag_worker *w, struct mag_fiber *f)
 {
-    if (w == NULL || w->fiber == NULL || w->is_cancelling || w->rt != f->home->rt || f->is_pinned ||
-        !mag_load_acquire(&f->is_portable))
+    if (w == NULL || w->fiber == NULL || w->is_cancelling || w->rt != f->home->rt ||
+        !mag_load_acquire(&f->is_portable) || f->is_pinned)
         return false;
     if (f->waker != w)
         f->n_wakes = 0;

@@ -433,9 +433,15 @@ async(void, frees_one)
         rc = mag_mutex_lock(&mutex);
     if (rc < 0)
         return rc;
+    mag_fetch_add(&books.n_open, 1);
+    for (int i = 0; i < 3; i++) /* who is cancelled in the condition has to wait for the mutex */
+        (void)mag_yield();
     n_free++;
     mag_cond_notify(&cond, 1);
-    mag_mutex_unlock(&mutex);
+    for (int i = 0; i < 3; i++) /* and who was notified */
+        (void)mag_yield();
+    if (mag_mutex_unlock(&mutex) == 0) /* nobody else has given it back */
+        mag_fetch_sub(&books.n_open, 1);
     return 0;
 }
 
@@ -453,7 +459,7 @@ EVERYWHERE(cancel_everywhere_around_a_condition, locks_are_free)
         rc = mag_cond_wait_until_true(&cond, &mutex, is_free, NULL);
         SHOULD(mag_mutex_locked(&mutex));
         SHOULD(rc < 0 || n_free == 1);
-        mag_mutex_unlock(&mutex);
+        SHOULD(mag_mutex_unlock(&mutex) == 0);
         if (rc < 0)
             return rc;
     }
@@ -527,9 +533,11 @@ EVERYWHERE(cancel_everywhere_around_a_once, books_balance)
     return 0;
 }
 
+static bool has_sem;
+
 static int permits_are_back(void *arg, int rc)
 {
-    SHOULD(mag_sem_value(&sem) == 2);
+    SHOULD(mag_sem_value(&sem) == 2 || !has_sem); /* cancelled before it had begun */
     return books_balance(arg, rc);
 }
 
@@ -546,6 +554,7 @@ EVERYWHERE(cancel_everywhere_around_a_semaphore, permits_are_back)
     int rc;
 
     SHOULD(mag_sem_init_bounded(&sem, 2) == 0);
+    has_sem = true;
     task_group(g) {
         for (int i = 0; i < 4; i++)
             group_spawn(g, customer());
@@ -627,12 +636,13 @@ static int items_are_there(void *arg, int rc)
 {
     int item;
 
-    while (mag_queue_try_get(queue, &item) == 0)
+    while (queue && mag_queue_try_get(queue, &item) == 0)
         mag_fetch_add(&n_got, 1);
     SHOULD(mag_load_acquire(&n_put) == mag_load_acquire(&n_got));
     mag_store_relaxed(&n_put, 0);
     mag_store_relaxed(&n_got, 0);
     mag_queue_free(queue);
+    queue = NULL; /* the next one may be cancelled before it has begun */
     return books_balance(arg, rc);
 }
 
