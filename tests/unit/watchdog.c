@@ -96,7 +96,7 @@ Test(watchdog, names_a_task_that_computes)
     cr_assert_eq(run(2, 30 * MAG_MS, with_a_hog, "at hog"), 0);
     SAYS(1, "task 'bad example' has not suspended for 30 ms (now in 'co', spawned at hog.c:200); "
             "it is here:");
-    cr_assert_geq(count("at spin_here at watchdog.c:"), 1u, "%s", seen.text);
+    cr_assert_geq(count("at spin_here at "), 1u, "%s", seen.text);
     cr_assert_geq(count("at hog at watchdog.c:"), 1u, "%s", seen.text);
     SAYS(0, "still");
     cr_assert_eq(mag_mem_live(), 0);
