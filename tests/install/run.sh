@@ -52,7 +52,7 @@ $CXX -std=c++11 -Wall -Wextra -Werror "$here/consumer.cpp" $(pkg --cflags --libs
 "$work/cpp"
 
 say "find_package"
-cmake -S "$here" -B "$work/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$CC" \
+cmake -G Ninja -S "$here" -B "$work/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$CC" \
     >"$work/log" 2>&1 || { cat "$work/log"; fail "configure"; }
 cmake --build "$work/cmake" >"$work/log" 2>&1 || { cat "$work/log"; fail "build"; }
 "$work/cmake/consumer"
