@@ -373,12 +373,12 @@ async_gen(int, hurries, (mag_time, limit))
 
 async(void, meets_deadline)
 {
-    async_for(int, i, hurries(20 * MAG_MS)) {
+    async_for(int, i, hurries(200 * MAG_MS)) {
         tell_number(i);
         if (i == 1)
             await(mag_sleep(MAG_MS / 4));
         else
-            await(mag_sleep(25 * MAG_MS)); /* its deadline passes, and this is not cut short */
+            await(mag_sleep(250 * MAG_MS)); /* its deadline passes, and this is not cut short */
         tell(".");
     }
     return 0;
