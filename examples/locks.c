@@ -151,7 +151,7 @@ async(void, car, (struct mag_sem *, places), (mag_time, patience))
     with_timeout (patience) {
         await(mag_sem_acquire(places)); /* in the order in which they came */
     }
-    int rc = mag_sleep(3 * MAG_MS);
+    int rc = mag_sleep(40 * MAG_MS);
     mag_sem_release(places); /* whatever happened meanwhile */
     return rc;
 }
@@ -168,7 +168,7 @@ async(void, park_cars)
 
     await(mag_sem_init_bounded(&places, 2));
     gather(NULL, car(&places, MAG_SECOND), car(&places, MAG_SECOND), car(&places, MAG_SECOND),
-           car(&places, MAG_MS), (.rcs = rcs));
+           car(&places, 5 * MAG_MS), (.rcs = rcs));
     for (int i = 0; i < 4; i++)
         n_left += rcs[i] == -ETIMEDOUT;
     printf("%d lost patience, %lld places are free\n", n_left, (long long)mag_sem_value(&places));
