@@ -342,11 +342,9 @@ int mag_call_soon(void (*fn)(void *arg), void *arg)
 
 int mag_call_later(mag_time delay_ns, void (*fn)(void *arg), void *arg)
 {
-    mag_time now = mag_clock_now();
-
     if (delay_ns < 0)
         return mag_misuse(-EINVAL, "mag_call_later(): a negative delay");
-    return call_here(delay_ns < MAG_NEVER - now ? now + delay_ns : MAG_NEVER, fn, arg);
+    return call_here(mag_clock_after(delay_ns), fn, arg);
 }
 
 int mag_call_at(mag_time when, void (*fn)(void *arg), void *arg)

@@ -12,6 +12,17 @@
 /* Now, in nanoseconds of CLOCK_MONOTONIC, or what stands in the door says. */
 mag_time mag_clock_now(void);
 
+/* The time after a duration (>= 0) from now; MAG_NEVER if that is beyond what there is. */
+static inline mag_time mag_clock_after(mag_time duration)
+{
+    mag_time now;
+
+    if (duration == MAG_NEVER)
+        return MAG_NEVER;
+    now = mag_clock_now();
+    return duration < MAG_NEVER - now ? now + duration : MAG_NEVER;
+}
+
 /*
  * A counter that grows evenly, at a rate the caller finds out by comparing it with
  * mag_clock_now(): 5 to 10 ns where the processor has one, for "has it been long?".

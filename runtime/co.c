@@ -187,8 +187,7 @@ int mag_start(void *coro, const struct mag_spawn_options *options)
     struct mag_worker *w = mag_worker_self();
 
     if (w == NULL)
-        return coro ? mag_misuse(-ENXIO, "mag_start() outside a task: use mag_submit()")
-                    : -ENOMEM;
+        return coro ? mag_misuse(-ENXIO, "mag_start() outside a task: use mag_submit()") : -ENOMEM;
     return start(w, w->rt, coro, options, NULL);
 }
 
@@ -318,7 +317,7 @@ static int awaits_itself(const struct mag_task *t)
 }
 
 /* It was consumed before, or somebody else waits for it. */
-static int used_before(const char *what)
+int mag_co_used_before(const char *what)
 {
     return mag_misuse(-EALREADY,
                       "%s of an object that was awaited, detached or closed before, or that "
@@ -335,7 +334,7 @@ static int wait_here(struct mag_fiber *f, struct mag_task *t, void *result)
         return awaits_itself(t);
     rc = mag_wait_task(f, t);
     if (rc == -EBUSY)
-        return used_before("await");
+        return mag_co_used_before("await");
     if (rc < 0) { /* a future, given up; unless it was set at that moment */
         if (mag_task_detach(t) == -EALREADY)
             mag_worker_release(t);
@@ -381,7 +380,7 @@ int mag_await(void *awaitable, void *result, size_t result_bytes)
         return -ENOMEM;
     kind = mag_load_relaxed(&t->head.used);
     if (MAG_UNLIKELY(kind == 0))
-        return used_before("await");
+        return mag_co_used_before("await");
     if (MAG_UNLIKELY(result && result_bytes != t->type->result_bytes))
         return -EINVAL;
     if (MAG_UNLIKELY(f == NULL))

@@ -56,6 +56,9 @@ static MAG_ALWAYS_INLINE bool mag_co_fits_here(const struct mag_fiber *f, const 
 /* Whether the fiber runs it, or something that it awaits in place. */
 bool mag_co_is_in_chain(const struct mag_fiber *f, const struct mag_task *t);
 
+/* -EALREADY, and in debug mode the sentence on it; `what' names the call. */
+int mag_co_used_before(const char *what);
+
 /* The trace of an error goes from t to whoever receives the error (NULL: nobody). */
 void mag_co_hand_trace(struct mag_task *t, struct mag_task *to);
 

@@ -36,6 +36,7 @@
 #include "context.h"
 
 #include <errno.h>
+#include <ucontext.h>
 
 #if MAG_ASAN
 #include <pthread.h>
@@ -261,4 +262,17 @@ void mag_context_destroy(struct mag_context *c)
     c->tsan_fiber = NULL;
 #endif
     (void)c;
+}
+
+void *mag_context_interrupted_at(const void *ucontext)
+{
+    const ucontext_t *uc = ucontext;
+#if defined(__x86_64__)
+    return (void *)uc->uc_mcontext.gregs[REG_RIP];
+#elif defined(__aarch64__)
+    return (void *)uc->uc_mcontext.pc;
+#else
+    (void)uc;
+    return NULL;
+#endif
 }

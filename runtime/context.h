@@ -285,4 +285,8 @@ static MAG_ALWAYS_INLINE void mag_context_leave(struct mag_context *from, struct
     __builtin_unreachable();
 }
 
+/* Where a signal has interrupted the code: of a handler's third argument; NULL if that is not
+ * known here.  Async-signal-safe. */
+void *mag_context_interrupted_at(const void *ucontext);
+
 #endif

@@ -361,13 +361,6 @@ void mag_rt_free(struct mag_rt *rt)
     tear_down(rt);
 }
 
-static mag_time after(mag_time duration_ns)
-{
-    mag_time now = mag_clock_now();
-
-    return duration_ns < MAG_NEVER - now ? now + duration_ns : MAG_NEVER;
-}
-
 int mag_rt_stop(struct mag_rt *rt, mag_time timeout_ns)
 {
     int rc;
@@ -379,7 +372,7 @@ int mag_rt_stop(struct mag_rt *rt, mag_time timeout_ns)
     if (!is_owner(rt, "mag_rt_stop()"))
         return -EPERM;
     mag_shutdown_cancel(rt, MAG_CANCEL_ALL);
-    rc = mag_shutdown_drain(rt, after(timeout_ns));
+    rc = mag_shutdown_drain(rt, mag_clock_after(timeout_ns));
     if (rc == -ETIMEDOUT)
         mag_shutdown_report(rt);
     return rc;
@@ -478,7 +471,7 @@ static int end_in_time(struct mag_rt *rt, mag_time shutdown_ns)
     int rc = -ETIMEDOUT;
 
     if (mag_load_relaxed(&rt->cancel_level) < MAG_CANCEL_ALL)
-        rc = mag_shutdown_drain(rt, after(shutdown_ns));
+        rc = mag_shutdown_drain(rt, mag_clock_after(shutdown_ns));
     if (rc < 0)
         rc = mag_rt_stop(rt, shutdown_ns);
     if (rc == 0)

@@ -125,23 +125,10 @@ int mag_stack_trace_say(const struct mag_stack_trace *trace,
 
 /* ---- in the thread that is asked -------------------------------------------------- */
 
-static void *interrupted_at(const void *context)
-{
-    const ucontext_t *uc = context;
-#if defined(__x86_64__)
-    return (void *)uc->uc_mcontext.gregs[REG_RIP];
-#elif defined(__aarch64__)
-    return (void *)uc->uc_mcontext.pc;
-#else
-    (void)uc;
-    return NULL;
-#endif
-}
-
 /* The handler's own frames, and that of the signal, go. */
 static void take_trace(struct mag_stack_trace *trace, const void *context)
 {
-    void *at = interrupted_at(context);
+    void *at = mag_context_interrupted_at(context);
     int first = 0;
 
     mag_stack_trace_here(trace);

@@ -167,26 +167,21 @@ int mag_scope_enter(struct mag_scope *scope, mag_time deadline, const struct mag
 
 int mag_timeout_enter(struct mag_scope *scope, mag_time duration_ns, const struct mag_site *site)
 {
-    mag_time now = mag_clock_now();
-
     if (duration_ns < 0)
         return mag_misuse(-EINVAL, "a timeout below zero (%lld ns): use 0 for \"at once\"",
                           (long long)duration_ns);
-    return mag_scope_enter(scope, duration_ns < MAG_NEVER - now ? now + duration_ns : MAG_NEVER,
-                           site);
+    return mag_scope_enter(scope, mag_clock_after(duration_ns), site);
 }
 
 int mag_shield_enter(struct mag_scope *scope, mag_time grace_ns, const struct mag_site *site)
 {
     struct mag_fiber *f = mag_fiber_self();
-    mag_time now = grace_ns == MAG_NEVER ? 0 : mag_clock_now();
 
     if (f == NULL)
         return mag_misuse(-ENXIO, "mag_shield_enter() outside a task: scopes belong to tasks");
     if (grace_ns < 0)
         return mag_misuse(-EINVAL, "mag_shield_enter() with a grace below zero");
-    mag_scope_push(f, frame_of(scope), grace_ns < MAG_NEVER - now ? now + grace_ns : MAG_NEVER,
-                   site, true);
+    mag_scope_push(f, frame_of(scope), mag_clock_after(grace_ns), site, true);
     return 0;
 }
 

@@ -143,13 +143,6 @@ static void watch_cancel(struct mag_wait *wait)
     wake(w);
 }
 
-static mag_time after(mag_time timeout_ns)
-{
-    mag_time now = mag_clock_now();
-
-    return timeout_ns < MAG_NEVER - now ? now + timeout_ns : MAG_NEVER;
-}
-
 /* After fall_asleep. */
 static int sleep_outside(struct watch *w, mag_time deadline)
 {
@@ -375,8 +368,8 @@ static int wait_limited(void *const *tasks, size_t n, enum mag_wait_how how, mag
     int rc;
 
     if (timeout_ns == MAG_NEVER || f == NULL)
-        return wait_until(tasks, n, how, after(timeout_ns));
-    mag_scope_push(f, &scope, after(timeout_ns), NULL, false);
+        return wait_until(tasks, n, how, mag_clock_after(timeout_ns));
+    mag_scope_push(f, &scope, mag_clock_after(timeout_ns), NULL, false);
     rc = wait_until(tasks, n, how, MAG_NEVER);
     (void)mag_scope_pop(f, &scope);
     return mag_scope_explain(f, &scope, rc);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sleep.c - sleeping, yielding, and calling something later
+ * sleep.c - sleeping and yielding
  *
  * A task that sleeps is a timer of its home worker on its own stack (wait.c).  A
  * mag_sleep_co that is spawned or gathered has no stack at all: it is a leaf, whose
@@ -14,7 +14,6 @@
 #include "clock.h"
 #include "co.h"
 #include "misuse.h"
-#include "scope.h"
 #include "sys.h"
 #include "wait.h"
 
@@ -34,11 +33,9 @@ int mag_sleep_until(mag_time deadline)
 
 int mag_sleep(mag_time duration_ns)
 {
-    mag_time now = mag_clock_now();
-
     if (duration_ns < 0)
         return mag_misuse(-EINVAL, "mag_sleep() of less than zero");
-    return mag_sleep_until(duration_ns < MAG_NEVER - now ? now + duration_ns : MAG_NEVER);
+    return mag_sleep_until(mag_clock_after(duration_ns));
 }
 
 int mag_yield(void)

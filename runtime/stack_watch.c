@@ -29,6 +29,7 @@
 #include "stack.h"
 
 #include "check.h"
+#include "context.h"
 #include "sys.h"
 
 #include <dlfcn.h>
@@ -56,18 +57,6 @@ __attribute__((format(printf, 3, 4))) static void format(char *buf, size_t n, co
     va_start(args, fmt);
     mag_check_format(buf, n, fmt, args);
     va_end(args);
-}
-
-static void *fault_pc(const ucontext_t *uc)
-{
-#if defined(__x86_64__)
-    return (void *)uc->uc_mcontext.gregs[REG_RIP];
-#elif defined(__aarch64__)
-    return (void *)uc->uc_mcontext.pc;
-#else
-    (void)uc;
-    return NULL;
-#endif
 }
 
 /*
@@ -140,7 +129,7 @@ static void on_fault(int sig, siginfo_t *info, void *uc)
     struct mag_stack st;
 
     if (info->si_code > 0 && mag_stack_guard_hit(info->si_addr, &st)) {
-        report(&st, fault_pc(uc));
+        report(&st, mag_context_interrupted_at(uc));
         set_default(sig);
         return;
     }

@@ -27,7 +27,6 @@ int mag_wait_for(void *awaitable, mag_time timeout_ns, void *result, size_t resu
 {
     struct mag_fiber *f = mag_fiber_self();
     struct mag_scope_frame s;
-    mag_time now;
     int rc;
 
     if (awaitable == NULL)
@@ -38,8 +37,7 @@ int mag_wait_for(void *awaitable, mag_time timeout_ns, void *result, size_t resu
         return mag_await(awaitable, result, result_bytes);
     if (f == NULL)
         return mag_misuse(-ENXIO, "mag_wait_for() outside a task: use mag_join_task()");
-    now = mag_clock_now();
-    mag_scope_push(f, &s, timeout_ns < MAG_NEVER - now ? now + timeout_ns : MAG_NEVER, NULL, false);
+    mag_scope_push(f, &s, mag_clock_after(timeout_ns), NULL, false);
     rc = mag_await(awaitable, result, result_bytes);
     (void)mag_scope_pop(f, &s);
     return mag_scope_explain(f, &s, rc);
@@ -102,12 +100,6 @@ static void give_up(struct mag_task *t)
         mag_worker_release(t);
 }
 
-static int used_before(void)
-{
-    return mag_misuse(-EALREADY, "mag_shield() of an object that was awaited, detached or closed "
-                                 "before, or that somebody else awaits: each is consumed once");
-}
-
 int mag_shield(void *awaitable, void *result, size_t result_bytes)
 {
     struct mag_task *t = mag_task_of(awaitable);
@@ -120,7 +112,7 @@ int mag_shield(void *awaitable, void *result, size_t result_bytes)
     if (f == NULL)
         return mag_await(awaitable, result, result_bytes);
     if (mag_load_relaxed(&t->head.used) == 0)
-        return used_before();
+        return mag_co_used_before("mag_shield()");
     if (result && result_bytes != t->type->result_bytes)
         return -EINVAL;
     if (mag_co_is_in_chain(f, t))
@@ -135,7 +127,7 @@ int mag_shield(void *awaitable, void *result, size_t result_bytes)
     if (rc == 0)
         return mag_co_collect(t, t->rc, result, f->current);
     if (rc == -EBUSY)
-        return used_before();
+        return mag_co_used_before("mag_shield()");
     give_up(t);
     return rc;
 }
