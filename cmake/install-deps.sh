@@ -8,9 +8,11 @@
 set -eu
 
 # What is installed is asked of dpkg alone, so that a second run is instant and silent.
-wanted="gcc libc6-dev cmake ninja-build pkg-config liburing-dev libjemalloc-dev libssl-dev"
+wanted="gcc libc6-dev cmake ninja-build pkg-config liburing-dev libjemalloc-dev libssl-dev
+    libcurl4-openssl-dev node-llhttp"
 if [ "${1:-build}" = test ]; then
-    wanted="$wanted g++ binutils libcriterion-dev valgrind python3 spin"
+    wanted="$wanted g++ binutils libcriterion-dev valgrind python3 spin clang
+        curl wrk nginx-light openssl socat redis-server"
 fi
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

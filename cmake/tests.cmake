@@ -9,9 +9,20 @@
 #   tests/<name>/run.py|sh     a script                <name>           with the source directory and
 #                              the build directory as arguments, and CC and CXX in the environment
 #
-# tests/support/*.c is linked into all programs.
+# tests/support/*.c is linked into all programs.  unit, asyncio and stress run a second time,
+# as epoll.<kind>.<name>, with MAGPIE_BACKEND=epoll.
 
 file(GLOB support_sources CONFIGURE_DEPENDS tests/support/*.c)
+
+# The same program once more, on the back-end for where io_uring is refused.
+function(add_epoll_test kind name)
+  add_test(NAME epoll.${kind}.${name} COMMAND test-${kind}-${name})
+  set_tests_properties(epoll.${kind}.${name} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77
+    LABELS epoll ENVIRONMENT MAGPIE_BACKEND=epoll)
+  if(kind STREQUAL "stress")
+    set_tests_properties(epoll.${kind}.${name} PROPERTIES RUN_SERIAL ON)
+  endif()
+endfunction()
 
 function(add_test_program kind source)
   cmake_path(GET source STEM name)
@@ -24,11 +35,15 @@ function(add_test_program kind source)
   target_include_directories(${target} PRIVATE runtime io tests/support)
   target_compile_definitions(${target} PRIVATE ${library_definitions})
   target_compile_options(${target} PRIVATE ${warnings})
-  target_link_libraries(${target} PRIVATE magpie_static magpie_sanitize ${private_libs} ${ARGN})
+  target_link_libraries(${target} PRIVATE ${all_static_libs} magpie_sanitize ${private_libs} ${ARGN})
   add_test(NAME ${kind}.${name} COMMAND ${target})
   set_tests_properties(${kind}.${name} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77 LABELS ${kind})
   if(kind STREQUAL "stress")
     set_tests_properties(${kind}.${name} PROPERTIES RUN_SERIAL ON)
+  endif()
+  if(kind MATCHES "^(unit|asyncio|stress)$" AND MAGPIE_SANITIZE STREQUAL "none"
+      AND MAGPIE_CONTEXT STREQUAL "auto")
+    add_epoll_test(${kind} ${name})
   endif()
 endfunction()
 

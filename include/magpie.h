@@ -19,6 +19,10 @@
 #include <magpie/select.h>
 #include <magpie/inspect.h>
 #include <magpie/fork.h>
+#include <magpie/net.h>
 #include <magpie/file.h>
+#include <magpie/process.h>
+#include <magpie/signal.h>
+#include <magpie/resolve.h>
 
 #endif

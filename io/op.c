@@ -26,6 +26,11 @@
  * without the kernel being asked.  It is needed: a cancelled operation on one of
  * the kernel's own threads may well answer -EINTR.
  *
+ * What the kernel at hand has no code for (FTRUNCATE below 6.9, SOCKET below 5.19; the ring
+ * knows, mag_ring_can) is the same system call on a thread of the pool's file lane.  There it
+ * can be cancelled only before it begins; so what may wait for ever is not among these codes
+ * on any kernel that has a ring at all (5.11).
+ *
  * Rejected
  *   - resuming short reads here: right for a regular file, wrong for a terminal;
  *     file.c knows which it has;
@@ -45,6 +50,7 @@
 #include "ring.h"
 #include "sys.h"
 #include "sys_file.h"
+#include "sys_net.h"
 #include "wait.h"
 
 #include <errno.h>
@@ -79,9 +85,9 @@ static int block_write(struct mag_op *op)
 {
     struct iovec part = { .iov_base = op->addr, .iov_len = op->len };
 
-    if (op->offset == MAG_OP_OFFSET_CURRENT)
+    if (op->offset == MAG_OP_OFFSET_CURRENT && op->flags == 0)
         return (int)mag_sys_write(op->fd, op->addr, op->len);
-    return (int)mag_sys_pwritev2(op->fd, &part, 1, (off_t)op->offset, 0);
+    return (int)mag_sys_pwritev2(op->fd, &part, 1, (off_t)op->offset, (int)op->flags);
 }
 
 static int block_openat(struct mag_op *op)
@@ -106,17 +112,155 @@ static int block_statx(struct mag_op *op)
     return mag_sys_statx(op->fd, op->addr, (int)op->flags, op->len, out);
 }
 
+static int block_poll(struct mag_op *op)
+{
+    return mag_sys_poll_one(op->fd, op->flags, -1);
+}
+
+static int block_readv(struct mag_op *op)
+{
+    return (int)mag_sys_preadv2(op->fd, op->addr, (int)op->len, (off_t)op->offset, (int)op->flags);
+}
+
+static int block_writev(struct mag_op *op)
+{
+    off_t offset = (off_t)op->offset;
+
+    return (int)mag_sys_pwritev2(op->fd, op->addr, (int)op->len, offset, (int)op->flags);
+}
+
+static int block_socket(struct mag_op *op)
+{
+    return mag_sys_socket(op->fd, (int)op->flags, (int)op->len);
+}
+
+static int block_accept(struct mag_op *op)
+{
+    socklen_t *len = (socklen_t *)(uintptr_t)op->offset;
+
+    return mag_sys_accept4(op->fd, op->addr, len, (int)op->flags);
+}
+
+static int block_connect(struct mag_op *op)
+{
+    return mag_sys_connect(op->fd, op->addr, op->len);
+}
+
+static int block_send(struct mag_op *op)
+{
+    return (int)mag_sys_send(op->fd, op->addr, op->len, (int)op->flags);
+}
+
+static int block_recv(struct mag_op *op)
+{
+    return (int)mag_sys_recv(op->fd, op->addr, op->len, (int)op->flags);
+}
+
+static int block_sendmsg(struct mag_op *op)
+{
+    return (int)mag_sys_sendmsg(op->fd, op->addr, (int)op->flags);
+}
+
+static int block_recvmsg(struct mag_op *op)
+{
+    return (int)mag_sys_recvmsg(op->fd, op->addr, (int)op->flags);
+}
+
+static int block_shutdown(struct mag_op *op)
+{
+    return mag_sys_shutdown(op->fd, (int)op->flags);
+}
+
+static off_t *offset_or_null(uint64_t *offset)
+{
+    return *offset == MAG_OP_OFFSET_CURRENT ? NULL : (off_t *)offset;
+}
+
+static int block_splice(struct mag_op *op)
+{
+    struct mag_op_splice to = *(const struct mag_op_splice *)op->addr;
+    uint64_t offset = op->offset;
+
+    return (int)mag_sys_splice(op->fd, offset_or_null(&offset), to.fd, offset_or_null(&to.offset),
+                               op->len, op->flags);
+}
+
+static int block_ftruncate(struct mag_op *op)
+{
+    return mag_sys_ftruncate(op->fd, (off_t)op->offset);
+}
+
+static int block_fallocate(struct mag_op *op)
+{
+    return mag_sys_fallocate(op->fd, (int)op->flags, (off_t)op->offset, (off_t)op->addr);
+}
+
+static int block_fadvise(struct mag_op *op)
+{
+    return mag_sys_fadvise(op->fd, (off_t)op->offset, (off_t)op->len, (int)op->flags);
+}
+
+static const char *second_path(const struct mag_op *op)
+{
+    return (const char *)(uintptr_t)op->offset;
+}
+
+static int block_renameat(struct mag_op *op)
+{
+    return mag_sys_renameat2(op->fd, op->addr, (int)op->len, second_path(op), op->flags);
+}
+
+static int block_linkat(struct mag_op *op)
+{
+    return mag_sys_linkat(op->fd, op->addr, (int)op->len, second_path(op), (int)op->flags);
+}
+
+static int block_symlinkat(struct mag_op *op)
+{
+    return mag_sys_symlinkat(op->addr, op->fd, second_path(op));
+}
+
+static int block_unlinkat(struct mag_op *op)
+{
+    return mag_sys_unlinkat(op->fd, op->addr, (int)op->flags);
+}
+
+static int block_mkdirat(struct mag_op *op)
+{
+    return mag_sys_mkdirat(op->fd, op->addr, (mode_t)op->len);
+}
+
 /* ---- the rules ------------------------------------------------------------------ */
 
 /* clang-format off */
 static const struct row rows[MAG_OP_CODES] = {
-    /*                 name      short   -EINTR  cancelled  outside a task */
-    [MAG_OP_READ]   = { "read",   RETURN, RETRY,  STOP,   block_read },
-    [MAG_OP_WRITE]  = { "write",  RESUME, RETRY,  STOP,   block_write },
-    [MAG_OP_OPENAT] = { "openat", RETURN, RETRY,  UNDO,   block_openat },
-    [MAG_OP_CLOSE]  = { "close",  RETURN, REPORT, SHIELD, block_close },
-    [MAG_OP_FSYNC]  = { "fsync",  RETURN, RETRY,  STOP,   block_fsync },
-    [MAG_OP_STATX]  = { "statx",  RETURN, RETRY,  STOP,   block_statx },
+    /*                    name         short   -EINTR  cancelled  outside a task, or without a ring */
+    [MAG_OP_READ]      = { "read",      RETURN, RETRY,  STOP,   block_read },
+    [MAG_OP_WRITE]     = { "write",     RESUME, RETRY,  STOP,   block_write },
+    [MAG_OP_OPENAT]    = { "openat",    RETURN, RETRY,  UNDO,   block_openat },
+    [MAG_OP_CLOSE]     = { "close",     RETURN, REPORT, SHIELD, block_close },
+    [MAG_OP_FSYNC]     = { "fsync",     RETURN, RETRY,  STOP,   block_fsync },
+    [MAG_OP_STATX]     = { "statx",     RETURN, RETRY,  STOP,   block_statx },
+    [MAG_OP_POLL]      = { "poll",      RETURN, RETRY,  STOP,   block_poll },
+    [MAG_OP_READV]     = { "readv",     RETURN, RETRY,  STOP,   block_readv },
+    [MAG_OP_WRITEV]    = { "writev",    RETURN, RETRY,  STOP,   block_writev },
+    [MAG_OP_SOCKET]    = { "socket",    RETURN, RETRY,  UNDO,   block_socket },
+    [MAG_OP_ACCEPT]    = { "accept",    RETURN, RETRY,  UNDO,   block_accept },
+    [MAG_OP_CONNECT]   = { "connect",   RETURN, REPORT, STOP,   block_connect },
+    [MAG_OP_SEND]      = { "send",      RETURN, RETRY,  STOP,   block_send },
+    [MAG_OP_RECV]      = { "recv",      RETURN, RETRY,  STOP,   block_recv },
+    [MAG_OP_SENDMSG]   = { "sendmsg",   RETURN, RETRY,  STOP,   block_sendmsg },
+    [MAG_OP_RECVMSG]   = { "recvmsg",   RETURN, RETRY,  STOP,   block_recvmsg },
+    [MAG_OP_SHUTDOWN]  = { "shutdown",  RETURN, RETRY,  STOP,   block_shutdown },
+    [MAG_OP_SPLICE]    = { "splice",    RETURN, RETRY,  STOP,   block_splice },
+    [MAG_OP_FTRUNCATE] = { "ftruncate", RETURN, RETRY,  STOP,   block_ftruncate },
+    [MAG_OP_FALLOCATE] = { "fallocate", RETURN, RETRY,  STOP,   block_fallocate },
+    [MAG_OP_FADVISE]   = { "fadvise",   RETURN, RETRY,  STOP,   block_fadvise },
+    [MAG_OP_RENAMEAT]  = { "renameat",  RETURN, RETRY,  STOP,   block_renameat },
+    [MAG_OP_LINKAT]    = { "linkat",    RETURN, RETRY,  STOP,   block_linkat },
+    [MAG_OP_SYMLINKAT] = { "symlinkat", RETURN, RETRY,  STOP,   block_symlinkat },
+    [MAG_OP_UNLINKAT]  = { "unlinkat",  RETURN, RETRY,  STOP,   block_unlinkat },
+    [MAG_OP_MKDIRAT]   = { "mkdirat",   RETURN, RETRY,  STOP,   block_mkdirat },
 };
 /* clang-format on */
 
@@ -125,10 +269,18 @@ const char *mag_op_name(unsigned code)
     return code < MAG_OP_CODES ? rows[code].name : NULL;
 }
 
+/* On a thread of the pool: what the ring cannot do. */
+static int job(void *op)
+{
+    return rows[((struct mag_op *)op)->code].block(op);
+}
+
 static int attempt(struct mag_op *op, const struct row *row)
 {
     if (!mag_wait_in_task())
         return row->block(op);
+    if (MAG_UNLIKELY(!mag_ring_can(mag_worker_self()->ring, op->code)))
+        return mag_wait_job(MAG_LANE_FILES, job, op);
     if (row->on_cancel == SHIELD)
         return mag_wait_op_shielded(op);
     return mag_wait_op(op);
@@ -161,6 +313,18 @@ static int perform(struct mag_op *op)
         return -ECANCELED;
     }
     return rc;
+}
+
+int mag_op_call(struct mag_op *op)
+{
+    return perform(op);
+}
+
+int mag_op_once(struct mag_op *op)
+{
+    int rc = attempt(op, &rows[op->code]);
+
+    return is_interrupted(rc) ? -EINTR : rc;
 }
 
 /* Moves n bytes, as far as the row wants it; invariant 1. */

@@ -11,6 +11,7 @@
  */
 #include "base.h"
 
+struct mag_op;
 struct statx; /* glibc's, visible under _GNU_SOURCE */
 
 /* Bytes that read(2) and write(2) move at most in a call; more is clamped. */
@@ -42,6 +43,15 @@ int mag_op_statx(int dirfd, const char *path, int flags, unsigned mask, struct s
 
 /* close(2).  The descriptor is gone whatever it answers. */
 int mag_op_close(int fd);
+
+/*
+ * Any operation of ring.h, as its row in op.c has it: repeated when it was interrupted, undone
+ * when it was cancelled too late; a transfer may come short.
+ */
+int mag_op_call(struct mag_op *op);
+
+/* One attempt, for who has rules of its own; what was interrupted is -EINTR. */
+int mag_op_once(struct mag_op *op);
 
 /* "read", "openat", ...: for reports.  NULL for a code without a row. */
 const char *mag_op_name(unsigned code);

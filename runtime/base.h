@@ -38,6 +38,9 @@
 #define MAG_SUSPENDS __attribute__((noinline, noipa))
 #endif
 
+/* Of a function that is no API, but is used by magpie's other libraries (magpie-tls, magpie-http). */
+#define MAG_MODULE __attribute__((visibility("default")))
+
 #define mag_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #if defined(__SANITIZE_ADDRESS__)

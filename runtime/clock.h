@@ -10,7 +10,7 @@
 #include "base.h"
 
 /* Now, in nanoseconds of CLOCK_MONOTONIC, or what stands in the door says. */
-mag_time mag_clock_now(void);
+MAG_MODULE mag_time mag_clock_now(void);
 
 /* The time after a duration (>= 0) from now; MAG_NEVER if that is beyond what there is. */
 static inline mag_time mag_clock_after(mag_time duration)

@@ -86,7 +86,7 @@ static void look_around(struct mag_worker *w)
         mag_fifo_push_back(&w->ready, &w->next->link);
         w->next = NULL;
     }
-    if (mag_ring_pending(w->ring)) {
+    if (mag_ring_due(w->ring)) {
         MAG_CHECK(mag_ring_flush(w->ring) == 0);
         w->n_done += mag_ring_reap(w->ring);
     }

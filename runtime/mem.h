@@ -10,14 +10,14 @@
  */
 #include "base.h"
 
-void *mag_mem_alloc(size_t bytes) MAG_MUST_USE;
-void *mag_mem_zalloc(size_t bytes) MAG_MUST_USE;
+MAG_MODULE void *mag_mem_alloc(size_t bytes) MAG_MUST_USE;
+MAG_MODULE void *mag_mem_zalloc(size_t bytes) MAG_MUST_USE;
 /* `align' is a power of two. */
-void *mag_mem_alloc_aligned(size_t align, size_t bytes) MAG_MUST_USE;
+MAG_MODULE void *mag_mem_alloc_aligned(size_t align, size_t bytes) MAG_MUST_USE;
 /* As realloc(3): on NULL the old block is still there.  Loses an alignment above 16. */
-void *mag_mem_realloc(void *p, size_t bytes) MAG_MUST_USE;
+MAG_MODULE void *mag_mem_realloc(void *p, size_t bytes) MAG_MUST_USE;
 /* NULL is allowed. */
-void mag_mem_free(void *p);
+MAG_MODULE void mag_mem_free(void *p);
 
 /* ---- for tests --------------------------------------------------------------- */
 

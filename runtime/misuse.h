@@ -17,6 +17,6 @@ void mag_debug_on(void);
 
 /* Prints a line if mag_debug(), or after mag_debug_on(); returns rc, so that `return mag_misuse(-EPERM, "...")'
  * says it all.  Any thread; allocates nothing. */
-int mag_misuse(int rc, const char *format, ...) __attribute__((format(printf, 2, 3)));
+MAG_MODULE int mag_misuse(int rc, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -2,9 +2,10 @@
 /*
  * ring.c - choose a back-end, and say clearly why there is none
  *
- * A back-end is a row in a table: a name and an open function, best first.  Who
- * names one (in the options, else in MAGPIE_BACKEND) gets that one or an error;
- * who names none gets the first that opens.
+ * Who names a back-end (in the options, else in MAGPIE_BACKEND) gets that one or an
+ * error.  Who names none gets io_uring; or epoll, if io_uring is refused and no ring of
+ * the process uses it: rings of one runtime must not differ, so what the first was
+ * refused the next ones do not ask for.
  *
  * When io_uring is missing it is seldom the program's fault and never obvious:
  * container run-times forbid it by seccomp, distributions by a sysctl, and the
@@ -34,7 +35,11 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 
 #if MAG_ASAN
 #include <sanitizer/asan_interface.h>
@@ -79,28 +84,81 @@ const char *mag_ring_why(void)
 
 /* ---- lent memory ----------------------------------------------------------- */
 
-/* The bytes into which the kernel may write; len 0 if none. */
-static void lent_bytes(const struct mag_op *op, void **p, size_t *len)
+/* A stretch of memory into which the kernel may write. */
+struct lent {
+    void *p;
+    size_t len;
+    bool is_counted; /* it is filled from its beginning, by as much as the result says */
+};
+
+typedef void lent_fn(const struct lent *lent, int32_t result);
+
+static size_t least(size_t a, size_t b)
 {
-    *p = NULL;
-    *len = 0;
-    if (op->code == MAG_OP_READ) {
-        *p = op->addr;
-        *len = op->len;
-    } else if (op->code == MAG_OP_STATX) {
-        *p = (void *)(uintptr_t)op->offset;
-        *len = sizeof(struct statx);
+    return a < b ? a : b;
+}
+
+/* The vectors are filled one after the other. */
+static void each_vector(const struct iovec *v, size_t n, int32_t result, lent_fn *fn)
+{
+    size_t left = result > 0 ? (size_t)result : 0;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t here = least(left, v[i].iov_len);
+        struct lent lent = { v[i].iov_base, v[i].iov_len, true };
+        if (lent.len)
+            fn(&lent, result < 0 ? result : (int32_t)here);
+        left -= here;
     }
 }
 
+/* What is there at all, and all of it if anything came. */
+static void each_whole(void *p, uint64_t len, int32_t result, lent_fn *fn)
+{
+    struct lent lent = { p, (size_t)len, false };
+
+    if (p && len)
+        fn(&lent, result);
+}
+
+/* Not the struct msghdr itself, which is read here to find the others, and of which the
+ * kernel changes the lengths: those are taken from the operation. */
+static void each_of_message(const struct mag_op *op, int32_t result, lent_fn *fn)
+{
+    const struct msghdr *m = op->addr;
+
+    each_vector(m->msg_iov, m->msg_iovlen, result, fn);
+    each_whole(m->msg_name, op->len, result, fn);
+    each_whole(m->msg_control, op->offset, result, fn);
+}
+
+/* Calls fn for each stretch. */
+static void each_lent(const struct mag_op *op, int32_t result, lent_fn *fn)
+{
+    struct iovec one = { op->addr, op->len };
+
+    if (op->code == MAG_OP_READ || op->code == MAG_OP_RECV)
+        each_vector(&one, 1, result, fn);
+    else if (op->code == MAG_OP_READV)
+        each_vector(op->addr, op->len, result, fn);
+    else if (op->code == MAG_OP_RECVMSG)
+        each_of_message(op, result, fn);
+    else if (op->code == MAG_OP_ACCEPT)
+        each_whole(op->addr, op->len, result, fn);
+    else if (op->code == MAG_OP_STATX)
+        each_whole((void *)(uintptr_t)op->offset, sizeof(struct statx), result, fn);
+}
+
 #if MAG_ASAN
+static void poison(const struct lent *lent, int32_t result)
+{
+    (void)result;
+    __asan_poison_memory_region(lent->p, lent->len);
+}
+
 void mag_ring_lend(const struct mag_op *op)
 {
-    void *p;
-    size_t len;
-    lent_bytes(op, &p, &len);
-    if (len)
-        __asan_poison_memory_region(p, len);
+    each_lent(op, 0, poison);
 }
 #else
 void mag_ring_lend(const struct mag_op *op)
@@ -109,36 +167,73 @@ void mag_ring_lend(const struct mag_op *op)
 }
 #endif
 
-void mag_ring_give_back(const struct mag_op *op, int32_t result)
+static void unpoison(const struct lent *lent, int32_t result)
 {
-    void *p;
-    size_t len;
-    lent_bytes(op, &p, &len);
-    if (len == 0)
-        return;
 #if MAG_ASAN
-    __asan_unpoison_memory_region(p, len);
+    __asan_unpoison_memory_region(lent->p, lent->len);
 #endif
     if (result >= 0)
-        VALGRIND_MAKE_MEM_DEFINED(p, op->code == MAG_OP_READ ? (size_t)result : len);
+        VALGRIND_MAKE_MEM_DEFINED(lent->p,
+                                  lent->is_counted ? least((size_t)result, lent->len) : lent->len);
+}
+
+void mag_ring_give_back(const struct mag_op *op, int32_t result)
+{
+    each_lent(op, result, unpoison);
 }
 
 /* ---- choosing -------------------------------------------------------------- */
 
-static const struct {
-    const char *name;
-    int (*open)(struct mag_ring **out, unsigned entries);
-} backends[] = {
-    { "io_uring", mag_ring_uring_open },
-};
+/* Open rings of one runtime must be of one kind, and workers open theirs at once. */
+static struct {
+    pthread_mutex_t lock;
+    bool is_refused;     /* [lock] io_uring, so epoll it is */
+    unsigned n_io_uring; /* [lock] open ones */
+} choice = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static bool is_refusal(int rc)
+{
+    return rc == -EPERM || rc == -EACCES || rc == -ENOSYS || rc == -EINVAL;
+}
+
+static void say_refused(void)
+{
+    const char *why_not = mag_ring_why(), *colon = strchr(why_not, ' ');
+
+    mag_check_print("io_uring is not available (%s): using epoll", colon ? colon + 1 : why_not);
+}
+
+/* With the choice locked. */
+static int open_uring(struct mag_ring **out, unsigned entries)
+{
+    int rc = mag_ring_uring_open(out, entries);
+
+    if (rc == 0)
+        choice.n_io_uring++;
+    return rc;
+}
+
+static int open_best(struct mag_ring **out, unsigned entries)
+{
+    int rc = choice.is_refused ? 0 : open_uring(out, entries);
+
+    if (rc < 0 && (choice.n_io_uring > 0 || !is_refusal(rc)))
+        return rc;
+    if (rc < 0) {
+        choice.is_refused = true;
+        say_refused();
+    }
+    return choice.is_refused ? mag_ring_epoll_open(out, entries) : 0;
+}
 
 static int open_named(struct mag_ring **out, const char *name, unsigned entries)
 {
-    for (size_t i = 0; i < MAG_ARRAY_SIZE(backends); i++)
-        if (strcmp(backends[i].name, name) == 0)
-            return backends[i].open(out, entries);
+    if (strcmp(name, "io_uring") == 0)
+        return open_uring(out, entries);
+    if (strcmp(name, "epoll") == 0)
+        return mag_ring_epoll_open(out, entries);
     mag_ring_set_why("back-end \"%s\" (from MAGPIE_BACKEND or the options) is unknown; "
-                     "this build has: io_uring",
+                     "this build has: io_uring, epoll",
                      name);
     return -EINVAL;
 }
@@ -147,22 +242,23 @@ int mag_ring_open(struct mag_ring **out, const struct mag_ring_options *options)
 {
     unsigned entries = options && options->entries ? options->entries : MAG_RING_ENTRIES;
     const char *name = options ? options->backend : NULL;
+    int rc;
+
     if (!name)
         name = mag_sys_getenv("MAGPIE_BACKEND");
-    if (name && *name)
-        return open_named(out, name, entries);
-
-    int rc = -ENOSYS;
-    for (size_t i = 0; i < MAG_ARRAY_SIZE(backends); i++) {
-        rc = backends[i].open(out, entries);
-        if (rc == 0)
-            break;
-    }
+    pthread_mutex_lock(&choice.lock);
+    rc = name && *name ? open_named(out, name, entries) : open_best(out, entries);
+    pthread_mutex_unlock(&choice.lock);
     return rc;
 }
 
 void mag_ring_close(struct mag_ring *r)
 {
+    bool is_io_uring = strcmp(mag_ring_backend(r), "io_uring") == 0;
+
     MAG_CHECK(r->n_in_flight == 0);
     r->ops->close(r);
+    pthread_mutex_lock(&choice.lock);
+    choice.n_io_uring -= is_io_uring;
+    pthread_mutex_unlock(&choice.lock);
 }

@@ -29,8 +29,8 @@
  * one that began before is waited for.  complete may submit and cancel; it must
  * not reap, sleep or close.  Only sleep blocks.
  *
- * Nothing here names a kernel interface: io_uring is one back-end (ring_uring.c);
- * readiness with helper threads, or a simulated kernel, are others.
+ * Nothing here names a kernel interface: io_uring is one back-end (ring_uring.c),
+ * readiness with helper threads another (ring_epoll.c).
  */
 #include "atomic.h"
 #include "list.h"
@@ -38,18 +38,57 @@
 enum mag_op_code {
     MAG_OP_NOP,    /* nothing; result 0 */
     MAG_OP_READ,   /* fd, addr, len, offset: read(2) or pread(2); result bytes, 0 at the end */
-    MAG_OP_WRITE,  /* fd, addr, len, offset: write(2) or pwrite(2); result bytes */
+    MAG_OP_WRITE,  /* fd, addr, len, offset: write(2) or pwrite(2); flags RWF_*; result bytes */
     MAG_OP_OPENAT, /* fd directory or AT_FDCWD, addr path, flags O_*, len mode; result fd */
     MAG_OP_CLOSE,  /* fd */
     MAG_OP_FSYNC,  /* fd, flags 0 or MAG_OP_DATASYNC */
     MAG_OP_STATX,  /* fd directory, addr path, flags AT_*, len STATX_* mask,
                     * offset address of a struct statx (mag_op_pointer) */
     MAG_OP_POLL,   /* fd, flags POLL*: poll(2) once; result the events that hold */
+
+    /* Vectors: fd, addr struct iovec[len], offset, flags RWF_*; result bytes. */
+    MAG_OP_READV,
+    MAG_OP_WRITEV,
+
+    /* Sockets.  A descriptor that is non-blocking is not waited for: -EAGAIN. */
+    MAG_OP_SOCKET,   /* fd domain, flags type | SOCK_*, len protocol; result fd */
+    MAG_OP_ACCEPT,   /* fd, addr struct sockaddr or NULL, offset address of its socklen_t
+                      * (mag_op_pointer; 0 with NULL), len its value, flags SOCK_*; result fd */
+    MAG_OP_CONNECT,  /* fd, addr struct sockaddr, len its bytes; 0 when it is connected.  Cancelled,
+                      * the socket may be connecting still: who asked closes it */
+    MAG_OP_SEND,     /* fd, addr, len, flags MSG_*; result bytes */
+    MAG_OP_RECV,     /* fd, addr, len, flags MSG_*; result bytes, 0 at the end */
+    MAG_OP_SENDMSG,  /* fd, addr struct msghdr, flags MSG_*; result bytes */
+    MAG_OP_RECVMSG,  /* fd, addr struct msghdr, flags MSG_*; result bytes.  Its msg_namelen,
+                      * msg_controllen and msg_flags are written as recvmsg(2) writes them;
+                      * len and offset say what the first two were (who lends reads them) */
+    MAG_OP_SHUTDOWN, /* fd, flags SHUT_* */
+    MAG_OP_SPLICE,   /* fd from, offset there, len, addr struct mag_op_splice (below), flags
+                      * SPLICE_F_*; result bytes, 0 at the end */
+
+    /* Files and names.  "path" is relative to the directory fd, or to AT_FDCWD. */
+    MAG_OP_FTRUNCATE, /* fd, offset the new length */
+    MAG_OP_FALLOCATE, /* fd, flags FALLOC_FL_*, offset, addr the length (mag_op_number) */
+    MAG_OP_FADVISE,   /* fd, flags POSIX_FADV_*, offset, len (0: to the end) */
+    MAG_OP_RENAMEAT,  /* fd, addr path; len the new directory ((uint32_t)fd), offset address of
+                       * the new path; flags RENAME_* */
+    MAG_OP_LINKAT,    /* as RENAMEAT; flags AT_* */
+    MAG_OP_SYMLINKAT, /* addr what the link says; fd, offset address of the link's path */
+    MAG_OP_UNLINKAT,  /* fd, addr path, flags 0 or AT_REMOVEDIR */
+    MAG_OP_MKDIRAT,   /* fd, addr path, len mode */
     MAG_OP_CODES,
 };
 
-#define MAG_OP_OFFSET_CURRENT UINT64_MAX /* READ, WRITE: at the descriptor's own position */
-#define MAG_OP_DATASYNC       1u         /* FSYNC: fdatasync(2) */
+/* Where a SPLICE goes; lent until complete. */
+struct mag_op_splice {
+    uint64_t offset; /* MAG_OP_OFFSET_CURRENT for a pipe, or at the descriptor's position */
+    int32_t fd;
+};
+
+#define MAG_OP_OFFSET_CURRENT \
+    UINT64_MAX             /* READ, WRITE, READV, WRITEV, SPLICE: at the
+                                          * descriptor's own position */
+#define MAG_OP_DATASYNC 1u /* FSYNC: fdatasync(2) */
 
 /*
  * One operation.  The submitter zeroes it and fills in what its code uses.  Fields
@@ -77,6 +116,12 @@ static inline uint64_t mag_op_pointer(const void *p)
     return (uint64_t)(uintptr_t)p;
 }
 
+/* A number for the field that holds a pointer (FALLOCATE's length). */
+static inline void *mag_op_number(uint64_t n)
+{
+    return (void *)(uintptr_t)n;
+}
+
 struct mag_ring;
 
 /* What a back-end provides; each as the function of the same name below. */
@@ -101,22 +146,35 @@ struct mag_ring {
     const struct mag_ring_ops *ops;         /* [const] */
     uint32_t n_in_flight;                   /* [owner] submitted, not completed */
     uint32_t n_queued;                      /* [owner] flush has something to do */
+    uint32_t n_polled;                      /* [owner] of those whose end only reap finds out */
     uint32_t reaped;                        /* [owner] completions taken so far */
     uint32_t attention_mask;                /* [const] bits of *attention that mean "reap" */
     const mag_atomic(uint32_t) * posted;    /* [const] completions posted so far */
     const mag_atomic(uint32_t) * attention; /* [const] flags of the back-end */
+    uint64_t lacks;                         /* [const] bit c: code c is not to be had (MAG_OP_*) */
 };
+
+/*
+ * Whether this ring can do that operation.  Of those above "Vectors" each can; one that it
+ * cannot is not submitted: op.c then makes the system call on a thread of the offload pool.
+ */
+#define mag_ring_can(r, code) (((r)->lacks >> (code)&1) == 0)
 
 struct mag_ring_options {
     unsigned entries;    /* operations one flush can hand over; 0: MAG_RING_ENTRIES */
-    const char *backend; /* "io_uring"; NULL: MAGPIE_BACKEND, or else the best that works */
+    /* "io_uring" or "epoll": that one or an error.  NULL: MAGPIE_BACKEND, or else io_uring,
+     * or, where that is refused, epoll. */
+    const char *backend;
 };
 
 /*
  * Opens a ring owned by the calling thread.  options may be NULL.  0 or -errno;
  * -EINVAL for an unknown back-end, -ENOMEM where locked memory does not suffice
- * even for MAG_RING_ENTRIES_MIN, -EPERM or -ENOSYS where the kernel or a sandbox
- * refuses.  mag_ring_why() then is a sentence for the user.
+ * even for MAG_RING_ENTRIES_MIN, -EMFILE without a descriptor.  mag_ring_why() then is
+ * a sentence for the user.  The first io_uring that the kernel or a sandbox refuses
+ * (-EPERM, -EACCES, -ENOSYS, -EINVAL) makes this and all later rings of the process use
+ * epoll, which one line on standard error says; but it is the answer if io_uring was
+ * asked for by name, or if other rings that are open use it.
  */
 MAG_MUST_USE int mag_ring_open(struct mag_ring **out, const struct mag_ring_options *options);
 
@@ -187,6 +245,16 @@ static inline bool mag_ring_pending(const struct mag_ring *r)
 }
 
 /*
+ * Whether a flush and a reap are worth while now and then, for an owner that is busy: as
+ * pending, or there are operations whose completion nothing shows until reap asks.  No
+ * reason not to sleep.
+ */
+static inline bool mag_ring_due(const struct mag_ring *r)
+{
+    return r->n_polled != 0 || mag_ring_pending(r);
+}
+
+/*
  * Flushes, then waits for a completion, a wake, or the deadline, an absolute time
  * or MAG_NEVER; may return early (a signal).  Does not reap.  0, or -errno only if
  * the ring is broken.
@@ -208,7 +276,8 @@ static inline void mag_ring_wake(struct mag_ring *r)
 
 /*
  * For an owner who waits somewhere else, in poll(2): from now on completions make that
- * eventfd readable.  Returns another descriptor, which a wake makes readable, or -errno.
+ * eventfd readable, or the other descriptor that it returns, which a wake makes readable too;
+ * or -errno.
  * Whoever has read the eventfd calls this again before it looks whether anything is pending.
  */
 static inline int mag_ring_watch(struct mag_ring *r, int event_fd)
@@ -245,6 +314,7 @@ static inline const char *mag_ring_backend(const struct mag_ring *r)
 /* ---- for ring.c and the back-ends ------------------------------------------ */
 
 int mag_ring_uring_open(struct mag_ring **out, unsigned entries);
+int mag_ring_epoll_open(struct mag_ring **out, unsigned entries);
 
 /* Remembers the sentence that mag_ring_why() gives. */
 void mag_ring_set_why(const char *format, ...) __attribute__((format(printf, 1, 2)));

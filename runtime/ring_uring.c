@@ -80,6 +80,8 @@ enum {
     IOWQ_UNBOUNDED_MAX = 64,
 };
 
+enum { OP_FTRUNCATE = 55 }; /* IORING_OP_FTRUNCATE, which liburing 2.3 does not know */
+
 /* user_data of what is no operation. */
 enum {
     TAG_WAKE = 1,
@@ -139,6 +141,7 @@ static void prep_read(struct io_uring_sqe *sqe, const struct mag_op *op)
 static void prep_write(struct io_uring_sqe *sqe, const struct mag_op *op)
 {
     io_uring_prep_write(sqe, op->fd, op->addr, op->len, op->offset);
+    sqe->rw_flags = (int)op->flags;
 }
 
 static void prep_openat(struct io_uring_sqe *sqe, const struct mag_op *op)
@@ -168,14 +171,148 @@ static void prep_poll(struct io_uring_sqe *sqe, const struct mag_op *op)
     io_uring_prep_poll_add(sqe, op->fd, op->flags);
 }
 
+static void prep_readv(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_readv2(sqe, op->fd, op->addr, op->len, op->offset, (int)op->flags);
+}
+
+static void prep_writev(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_writev2(sqe, op->fd, op->addr, op->len, op->offset, (int)op->flags);
+}
+
+/* ---- sockets */
+
+static void prep_socket(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_socket(sqe, op->fd, (int)op->flags, (int)op->len, 0);
+}
+
+static void prep_accept(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    socklen_t *length = (socklen_t *)(uintptr_t)op->offset;
+    io_uring_prep_accept(sqe, op->fd, op->addr, length, (int)op->flags);
+}
+
+static void prep_connect(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_connect(sqe, op->fd, op->addr, op->len);
+}
+
+static void prep_send(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_send(sqe, op->fd, op->addr, op->len, (int)op->flags);
+}
+
+static void prep_recv(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_recv(sqe, op->fd, op->addr, op->len, (int)op->flags);
+}
+
+static void prep_sendmsg(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_sendmsg(sqe, op->fd, op->addr, op->flags);
+}
+
+static void prep_recvmsg(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_recvmsg(sqe, op->fd, op->addr, op->flags);
+}
+
+static void prep_shutdown(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_shutdown(sqe, op->fd, (int)op->flags);
+}
+
+static void prep_splice(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    const struct mag_op_splice *to = op->addr;
+    io_uring_prep_splice(sqe, op->fd, (int64_t)op->offset, to->fd, (int64_t)to->offset, op->len,
+                         op->flags);
+}
+
+/* ---- files and names */
+
+/* liburing 2.3 has neither a function nor the number (Linux 6.9). */
+static void prep_ftruncate(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_rw(OP_FTRUNCATE, sqe, op->fd, NULL, 0, op->offset);
+}
+
+static void prep_fallocate(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_fallocate(sqe, op->fd, (int)op->flags, (off_t)op->offset, (off_t)op->addr);
+}
+
+static void prep_fadvise(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_fadvise(sqe, op->fd, op->offset, op->len, (int)op->flags);
+}
+
+static void prep_renameat(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    const char *to = (const char *)(uintptr_t)op->offset;
+    io_uring_prep_renameat(sqe, op->fd, op->addr, (int)op->len, to, op->flags);
+}
+
+static void prep_linkat(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    const char *to = (const char *)(uintptr_t)op->offset;
+    io_uring_prep_linkat(sqe, op->fd, op->addr, (int)op->len, to, (int)op->flags);
+}
+
+static void prep_symlinkat(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_symlinkat(sqe, op->addr, op->fd, (const char *)(uintptr_t)op->offset);
+}
+
+static void prep_unlinkat(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_unlinkat(sqe, op->fd, op->addr, (int)op->flags);
+}
+
+static void prep_mkdirat(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_mkdirat(sqe, op->fd, op->addr, op->len);
+}
+
 typedef void prep_fn(struct io_uring_sqe *sqe, const struct mag_op *op);
 
-static prep_fn *const prep_of[] = {
-    [MAG_OP_NOP] = prep_nop,       [MAG_OP_READ] = prep_read,   [MAG_OP_WRITE] = prep_write,
-    [MAG_OP_OPENAT] = prep_openat, [MAG_OP_CLOSE] = prep_close, [MAG_OP_FSYNC] = prep_fsync,
-    [MAG_OP_STATX] = prep_statx,   [MAG_OP_POLL] = prep_poll,
+/* How each is asked for, and what the kernel must know for it. */
+static const struct {
+    prep_fn *prep;
+    uint8_t kernel_code;
+} preps[] = {
+    [MAG_OP_NOP] = { prep_nop, IORING_OP_NOP },
+    [MAG_OP_READ] = { prep_read, IORING_OP_READ },
+    [MAG_OP_WRITE] = { prep_write, IORING_OP_WRITE },
+    [MAG_OP_OPENAT] = { prep_openat, IORING_OP_OPENAT },
+    [MAG_OP_CLOSE] = { prep_close, IORING_OP_CLOSE },
+    [MAG_OP_FSYNC] = { prep_fsync, IORING_OP_FSYNC },
+    [MAG_OP_STATX] = { prep_statx, IORING_OP_STATX },
+    [MAG_OP_POLL] = { prep_poll, IORING_OP_POLL_ADD },
+    [MAG_OP_READV] = { prep_readv, IORING_OP_READV },
+    [MAG_OP_WRITEV] = { prep_writev, IORING_OP_WRITEV },
+    [MAG_OP_SOCKET] = { prep_socket, IORING_OP_SOCKET },
+    [MAG_OP_ACCEPT] = { prep_accept, IORING_OP_ACCEPT },
+    [MAG_OP_CONNECT] = { prep_connect, IORING_OP_CONNECT },
+    [MAG_OP_SEND] = { prep_send, IORING_OP_SEND },
+    [MAG_OP_RECV] = { prep_recv, IORING_OP_RECV },
+    [MAG_OP_SENDMSG] = { prep_sendmsg, IORING_OP_SENDMSG },
+    [MAG_OP_RECVMSG] = { prep_recvmsg, IORING_OP_RECVMSG },
+    [MAG_OP_SHUTDOWN] = { prep_shutdown, IORING_OP_SHUTDOWN },
+    [MAG_OP_SPLICE] = { prep_splice, IORING_OP_SPLICE },
+    [MAG_OP_FTRUNCATE] = { prep_ftruncate, OP_FTRUNCATE },
+    [MAG_OP_FALLOCATE] = { prep_fallocate, IORING_OP_FALLOCATE },
+    [MAG_OP_FADVISE] = { prep_fadvise, IORING_OP_FADVISE },
+    [MAG_OP_RENAMEAT] = { prep_renameat, IORING_OP_RENAMEAT },
+    [MAG_OP_LINKAT] = { prep_linkat, IORING_OP_LINKAT },
+    [MAG_OP_SYMLINKAT] = { prep_symlinkat, IORING_OP_SYMLINKAT },
+    [MAG_OP_UNLINKAT] = { prep_unlinkat, IORING_OP_UNLINKAT },
+    [MAG_OP_MKDIRAT] = { prep_mkdirat, IORING_OP_MKDIRAT },
 };
-MAG_STATIC_ASSERT(MAG_ARRAY_SIZE(prep_of) == MAG_OP_CODES);
+MAG_STATIC_ASSERT(MAG_ARRAY_SIZE(preps) == MAG_OP_CODES);
+MAG_STATIC_ASSERT(MAG_OP_CODES <= 64);           /* bits of lacks */
 MAG_STATIC_ASSERT(_Alignof(struct mag_op) >= 8); /* invariant 3 */
 
 static uint64_t user_data_of(const struct mag_op *op)
@@ -196,7 +333,7 @@ static void fill_op(struct io_uring_sqe *sqe, struct mag_op *op)
     if (op->state == STATE_STILLBORN) {
         io_uring_prep_nop(sqe);
     } else {
-        prep_of[op->code](sqe, op);
+        preps[op->code].prep(sqe, op);
         op->state = STATE_SUBMITTED;
     }
     sqe->user_data = user_data_of(op);
@@ -680,6 +817,25 @@ static void tune(struct io_uring *ring)
     (void)io_uring_ring_dontfork(ring); /* a child cannot spoil the queues (liburing#612) */
 }
 
+/* The codes that the kernel says it has not (5.6 says it; ours are all older than 5.19 but for
+ * FTRUNCATE).  One that does not tell is asked for nothing but what 5.11 has. */
+static uint64_t find_lacks(struct io_uring *ring)
+{
+    bool is_asked = mag_sys_fault(MAG_SYS_URING_REGISTER) == 0;
+    struct io_uring_probe *probe = is_asked ? io_uring_get_probe_ring(ring) : NULL;
+    uint64_t lacks = 0;
+
+    for (unsigned i = 0; i < MAG_OP_CODES; i++) {
+        bool is_had = probe ? io_uring_opcode_supported(probe, preps[i].kernel_code)
+                            : preps[i].kernel_code <= IORING_OP_UNLINKAT;
+        if (!is_had)
+            lacks |= UINT64_C(1) << i;
+    }
+    if (probe)
+        io_uring_free_probe(probe);
+    return lacks;
+}
+
 static int open_kernel(struct uring *u, unsigned entries)
 {
     const unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;
@@ -727,6 +883,7 @@ int mag_ring_uring_open(struct mag_ring **out, unsigned entries)
     u->base.posted = u->kernel.cq.ktail;
     u->base.attention = u->kernel.sq.kflags;
     u->base.attention_mask = IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW;
+    u->base.lacks = find_lacks(&u->kernel);
     *out = &u->base;
     return 0;
 }

@@ -579,6 +579,10 @@ static inline int mag_shield_enter_(struct mag_scope *shield, mag_time grace)
 /* async_with(mag_file, f, path, mode) */
 async_resource(mag_file)
 
+/* async_with(mag_process, p, &options); async_with(mag_signals, s, MAG_SIGNAL(SIGHUP)) */
+async_resource(mag_process)
+async_resource(mag_signals)
+
 /* async_with(mag_exit_stack, st) { mag_exit_stack_push(st, fn, arg); } */
 async_resource(mag_exit_stack)
 

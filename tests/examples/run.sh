@@ -265,6 +265,99 @@ expect 0 'told on standard error, while it happened' inspect slow
 slow 'bad_example' ' \(spawned at .*inspect.c:[0-9]+\); it is here:'
 expect 0 'worker 1: [0-9]+ tasks begun, .*' inspect workers
 
+# ---- run_commands, signals, resolve ------------------------------------------------------------
+
+expect 0 'usage: run_commands \[-j N\] \[-t SECONDS\] COMMAND\.\.\.' run_commands --help
+expect 2 '' run_commands
+expect 2 '' run_commands -j 0 true
+expect 0 'two' run_commands -j 3 'sleep 0.05; echo one' 'echo two' 'echo three >&2'
+[ "$(grep -v == out | tr '\n' ' ')" = 'one two three ' ] || {
+    echo 'FAIL  run_commands: the outputs are not in their order'
+    failures=$((failures + 1))
+}
+expect 1 '== exit 3: status 3' run_commands true 'exit 3'
+expect 1 '== kill \$\$: killed by .*' run_commands 'kill $$'
+expect 1 '== sleep 60; :: Connection timed out' run_commands -t 0.1 'sleep 60; :'
+timeout --foreground --preserve-status -s INT 0.3 "$examples/run_commands" 'sleep 61' 'echo x; sleep 61' \
+    >out 2>err </dev/null
+status=$?
+if [ $status -eq 130 ] && grep -q ', stopping' err && ! pgrep -x -f 'sleep 61' >/dev/null; then
+    echo 'ok    run_commands, interrupted'
+else
+    echo "FAIL  run_commands, interrupted: status $status"
+    failures=$((failures + 1))
+fi
+
+expect 0 'usage: signals \[SECONDS\]' signals --help
+expect 2 '' signals -1
+expect 0 'nobody wants anything' signals 0.05
+"$examples/signals" 20 >out 2>err </dev/null &
+pid=$!
+for signal in USR1 HUP TERM; do # one after the other has been told
+    for i in $(seq 200); do
+        grep -q "$([ $signal = USR1 ] && echo ready || echo got)" out && break
+        sleep 0.01
+    done
+    sleep 0.05
+    kill -$signal $pid
+done
+wait $pid
+status=$?
+if [ $status -eq 0 ] && grep -qx 'ticking: yes' out && grep -qx 'stopped after 1 reload' out; then
+    echo 'ok    signals'
+else
+    echo "FAIL  signals: status $status"
+    cat out
+    failures=$((failures + 1))
+fi
+
+expect 0 'usage: resolve \[-t SECONDS\] NAME\.\.\.' resolve --help
+expect 2 '' resolve -t 0 localhost
+expect 0 'localhost: .*(127\.0\.0\.1|::1).*' resolve localhost 127.0.0.1
+expect 1 'no-such-host\.invalid: .* \(E[A-Z]+\)' resolve no-such-host.invalid
+
+# ---- descriptors, echo -------------------------------------------------------------------------
+
+expect 0 'usage: descriptors \[vectors.*' descriptors --help
+expect 2 '' descriptors nonsense
+expect 0 'the reader: EBADF' descriptors
+for line in 'head 0005, body helloand more, of which 8 later' 'to nobody: EPIPE' \
+    'spliced 65536 bytes, 65536 have come; an ELF file: yes' 'got a file with: content' \
+    'the answer: 42' "the group's answer: 42" 'a library reads: line'; do
+    grep -Eqx -- "$line" out && continue
+    echo "FAIL  descriptors does not say '$line'"
+    failures=$((failures + 1))
+done
+
+expect 0 'usage: echo \[-a ADDRESS\].*' echo --help
+expect 2 '' echo -c 0
+expect 1 '' echo -a 192.0.2.1
+says 'echo: 192.0.2.1 port 7777: Cannot assign requested address'
+expect 0 '300 clients got back what they had sent' echo --self-test 300
+expect 0 '20 connections served, 499200 bytes sent back' echo --self-test
+"$examples/echo" -p 0 >out 2>err </dev/null &
+pid=$!
+for i in $(seq 200); do
+    grep -q listening out && break
+    sleep 0.01
+done
+exec 3<>"/dev/tcp/127.0.0.1/$(sed -n 's/.* port //p' out)"
+printf 'one\n' >&3
+read -r one <&3
+printf 'two\n' >&3
+kill $pid # which sends back what has come
+read -r two <&3
+wait $pid
+status=$?
+exec 3>&-
+if [ $status -eq 0 ] && [ "$one $two" = 'one two' ] && grep -q '^1 connections served, 8 bytes' out; then
+    echo 'ok    echo, terminated'
+else
+    echo "FAIL  echo, terminated: status $status, '$one $two'"
+    cat out err
+    failures=$((failures + 1))
+fi
+
 # ---- is any left out? --------------------------------------------------------------------------
 
 for file in "$source"/examples/*.c; do
