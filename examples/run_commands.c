@@ -168,7 +168,8 @@ static bool print_command(const struct command *c)
     else if (c->status > 0)
         printf(": status %d", c->status);
     putchar('\n');
-    fwrite(c->said, 1, c->len, stdout);
+    if (c->len > 0)
+        fwrite(c->said, 1, c->len, stdout);
     return c->rc == 0 && c->status == 0;
 }
 
