@@ -88,7 +88,7 @@ static struct mag_worker *cancel_now(struct mag_task *t, struct mag_worker *w)
     uint32_t was = mag_worker_enter(w);
     struct mag_worker *home = w;
 
-    if (!w->is_cancelling && !is_leaving(w, t)) {
+    if (!mag_load_relaxed(&w->is_cancelling) && !is_leaving(w, t)) {
         home = cancel_if_here(t, w);
         home = home == w ? NULL : home;
     }

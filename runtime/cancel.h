@@ -13,12 +13,12 @@
 static inline void mag_cancel_hold(struct mag_worker *w)
 {
     mag_spin_lock(&w->move_lock);
-    w->is_cancelling = true;
+    mag_store_relaxed(&w->is_cancelling, true);
 }
 
 static inline void mag_cancel_release(struct mag_worker *w)
 {
-    w->is_cancelling = false;
+    mag_store_relaxed(&w->is_cancelling, false);
     mag_spin_unlock(&w->move_lock);
 }
 

@@ -238,13 +238,30 @@ static mag_time not_negative(mag_time ns)
     return ns < 0 ? 0 : ns;
 }
 
+static int futex_wait(uint32_t *word, uint32_t expected, const struct timespec *limit)
+{
+    CALL(MAG_SYS_FUTEX_WAIT,
+         (int)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, limit, NULL, 0));
+}
+
+/* ThreadSanitizer keeps a signal back until the thread calls what it intercepts, which
+ * syscall(2) is not: who only waits here would never see one.  So it looks now and then. */
+static int futex_wait_a_little(uint32_t *word, uint32_t expected)
+{
+    static const struct timespec a_little = { .tv_nsec = 20 * MAG_MS };
+    int rc = futex_wait(word, expected, &a_little);
+
+    (void)usleep(0);
+    return rc == -ETIMEDOUT ? -EINTR : rc;
+}
+
 int mag_sys_futex_wait(uint32_t *word, uint32_t expected, mag_time timeout_ns)
 {
     struct timespec ts = timespec_of(not_negative(timeout_ns));
-    struct timespec *limit = timeout_ns == MAG_NEVER ? NULL : &ts;
 
-    CALL(MAG_SYS_FUTEX_WAIT,
-         (int)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, limit, NULL, 0));
+    if (MAG_TSAN && timeout_ns > 20 * MAG_MS)
+        return futex_wait_a_little(word, expected);
+    return futex_wait(word, expected, timeout_ns == MAG_NEVER ? NULL : &ts);
 }
 
 int mag_sys_futex_wake(uint32_t *word, int n)

@@ -597,7 +597,8 @@ void mag_worker_adopt(struct mag_fiber *f)
  * there: two that talk to each other meet. */
 static bool may_move(struct mag_worker *w, struct mag_fiber *f)
 {
-    if (w == NULL || w->fiber == NULL || w->is_cancelling || w->rt != f->home->rt ||
+    if (w == NULL || w->fiber == NULL || w->rt != f->home->rt ||
+        mag_load_relaxed(&w->is_cancelling) /* of a rescuer, perhaps: then it just stays */ ||
         !mag_load_acquire(&f->is_portable) || f->is_pinned)
         return false;
     if (f->waker != w)

@@ -70,7 +70,7 @@ struct mag_worker {
     MAG_CACHELINE struct mag_inbox inbox; /* [any] messages                             */
     /* [any] held while a fiber leaves for another home, and while its tasks are cancelled here */
     struct mag_spin move_lock;
-    bool is_cancelling;                     /* [owner] a cancel is at work, and holds move_lock */
+    mag_atomic(bool) is_cancelling;         /* [move_lock writes] a cancel is at work */
     struct mag_message sweep;               /* cancels what rt->cancel_level says             */
     mag_atomic(uint32_t) sweep_sent;        /* [any] it is under way                          */
     pthread_t thread;                       /* [rt] */

@@ -774,10 +774,11 @@ static int waits_for_a_stubborn_one(void *unused)
 
 ON_1_AND_4(timeouts, a_cancelled_wait_for_waits_for_the_end)
 {
-    struct co *c = wait_as(1, waits_for_a_stubborn_one, NULL);
+    struct co *c;
     int rc;
 
-    n_exited = 0;
+    n_exited = 0; /* before: it may end while wait_as looks */
+    c = wait_as(1, waits_for_a_stubborn_one, NULL);
     rc = cancelled_end_of(c);
     SHOULD(rc == 0 || rc == -ECANCELED); /* it has not begun, perhaps */
     SHOULD(n_exited == (rc == 0));
