@@ -136,11 +136,15 @@ static struct bucket *lock_when_free(int fd)
 
 /* ---- a call -------------------------------------------------------------------------- */
 
-void mag_inflight_begin(struct mag_inflight *f, int fd)
+void mag_inflight_begin(struct mag_inflight *f, int fd, struct mag_op *op)
 {
     struct bucket *b = lock_when_free(fd);
 
-    *f = (struct mag_inflight){ .fd = fd, .next = b->calls, .link = &b->calls };
+    *f = (struct mag_inflight){ .fd = fd,
+                                .next = b->calls,
+                                .link = &b->calls,
+                                .op = op,
+                                .home = op ? mag_worker_self() : NULL };
     if (f->next)
         f->next->link = &f->next;
     b->calls = f;

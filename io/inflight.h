@@ -4,8 +4,8 @@
 /*
  * inflight.h - which operations use a descriptor, so that a close can end them first
  *
- * A call notes itself before its first attempt (begin), says before each what it is about to
- * submit (enter), and signs off (end).  inflight.c tells how a close finds it.
+ * A call notes itself before its first attempt (begin), says before each other one what it is
+ * about to submit (enter), and signs off (end).  inflight.c tells how a close finds it.
  *
  * The structs are on their caller's stack; the fields are inflight.c's, under its lock.
  */
@@ -46,8 +46,9 @@ struct mag_inflight {
 };
 
 /* In a task.  While the descriptor is being closed this waits (no cancellation point): then the
- * number is nobody's, or another's.  Who needs two begins with the lower one. */
-void mag_inflight_begin(struct mag_inflight *f, int fd);
+ * number is nobody's, or another's.  Who needs two begins with the lower one.  With an op it is
+ * the first enter, too; it may be NULL. */
+void mag_inflight_begin(struct mag_inflight *f, int fd, struct mag_op *op);
 
 /* Just before op is submitted, without a suspension between: 0; -EBADF: do not, it is being
  * closed. */

@@ -6,10 +6,10 @@
  * make of many kinds of descriptor one kind: what does not wait is made to.
  *
  *      mag_recv(fd, ...)
- *        in a task:    begin -> enter -> ring -> result -----------------------> end
- *                                 ^       |  -EAGAIN: the descriptor is non-blocking
- *                                 |       v
- *                                 +---- poll it, by the ring too
+ *        in a task:    begin --> ring -> result -------------------------------> end
+ *                               ^  |  -EAGAIN: the descriptor is non-blocking
+ *                         enter |  v
+ *                               +-- poll it, by the ring too
  *        outside it:   the system call; poll(2) after -EAGAIN; again
  *
  * begin, enter and end (inflight.c) are what a close finds the call by.
@@ -24,17 +24,35 @@
  * SIGPIPE.  Sockets have MSG_NOSIGNAL.  write(2), for pipes, has RWF_NOSIGNAL from Linux 6.18;
  * a kernel that refuses it is not asked again, and then the workers that write this way have the
  * signal blocked, for good: to unblock it later would deliver it.  What splice raises is raised
- * in the kernel's own thread.
+ * in a thread of the kernel's or the pool's, or held and taken out again.
  *
- * Splice.  io_uring makes a splice on a thread of the kernel's, of which a ring has few; with
- * many relays that wait there, the ring would stand still.  So both ends are polled first.
+ * Splice.  io_uring makes a splice on a thread of the kernel's, of which a ring has few, and
+ * the epoll back-end on one of the pool's, where nothing could end it: with many relays that
+ * wait there, all would stand still.  So both ends are polled first, and the splice is asked not
+ * to wait.  But sockets heed SPLICE_F_NONBLOCK only where they send (from Linux 6.5), and
+ * else their own O_NONBLOCK: a blocking socket of which somebody else reads, too, may still
+ * hold the thread until something comes.  Between pipes and non-blocking sockets nothing can
+ * wait: these are spliced on the spot.
  *
  * Rejected
  *   - trying recv(2) on the spot before the ring: a system call for each attempt, where the ring
  *     has one for all of them (figures.md: 0.90 without batches);
  *   - making descriptors non-blocking: the flag is in the open file, shared with whoever else
  *     has it, a parent's terminal for one;
- *   - a poll before each receive: two trips through the ring instead of one.
+ *   - a poll before each receive: two trips through the ring instead of one.  Who has thousands
+ *     of idle connections and wants no buffer for each says so by mag_poll_fd.  Provided
+ *     buffers belong to one worker's ring, while the task that reads them may move to another;
+ *     and they did not show to be faster (hand-written echo, 1,000 connections, two cores, best
+ *     of five in k/s: receive 373, poll and receive 307, one-shot 326, multishot 343; single
+ *     runs differed by a factor of three on that busy machine, so this ranks nothing);
+ *   - IORING_RECVSEND_POLL_FIRST: best of eleven 356 against 373 there, of ten 351 against 322
+ *     at 50: as little to be told apart;
+ *   - SEND_ZC: on the loopback the kernel copies all the same (its own report), and waiting until
+ *     it has let go of each message costs: 4 KiB go 20 times slower, 64 KiB, 1 MiB and 4 MiB
+ *     1.4-2.5 times.  A network card, where it might pay, was not there to be measured;
+ *   - multishot accept: medians of six 41.5 against 40 thousand connections a second, for some
+ *     10 % less of the server's time, and a queue of accepted descriptors that nobody waits for
+ *     when the task is cancelled.
  *
  * Sources: recv(2), accept(2) on -ECONNABORTED, connect(2) on EINPROGRESS and EINTR; splice(2);
  * ip(7), MCAST_JOIN_GROUP; reliability.md B2, 25, 26, 29.
@@ -48,6 +66,7 @@
 #include "atomic.h"
 #include "inflight.h"
 #include "op.h"
+#include "sys_file.h"
 #include "sys_net.h"
 #include "wait.h"
 
@@ -138,14 +157,12 @@ static bool is_repeated(const struct mag_op *op, int rc)
     return rc == -EINTR || (rc == -ECONNABORTED && op->code == MAG_OP_ACCEPT);
 }
 
-/* One attempt and what follows of it; `events': what to wait for after -EAGAIN, 0: nothing. */
-static int turn(struct held *h, struct mag_op *op, unsigned events)
+/* One attempt, which has been entered, and what follows of it; `events': what to wait for after
+ * -EAGAIN, 0: nothing. */
+static int attempt(struct held *h, struct mag_op *op, unsigned events)
 {
-    int rc = mag_inflight_enter(&h->f, op);
+    int rc = attempt_quietly(op);
 
-    if (rc < 0)
-        return rc;
-    rc = attempt_quietly(op);
     if (MAG_LIKELY(rc >= 0))
         return rc;
     if (is_connecting(op, rc)) {
@@ -157,6 +174,13 @@ static int turn(struct held *h, struct mag_op *op, unsigned events)
         return rc < 0 ? rc : AGAIN;
     }
     return is_repeated(op, rc) ? AGAIN : rc;
+}
+
+static int attempt_again(struct held *h, struct mag_op *op, unsigned events)
+{
+    int rc = mag_inflight_enter(&h->f, op);
+
+    return rc < 0 ? rc : attempt(h, op, events);
 }
 
 /* Invariant 3.  -EBADF may be a refused attempt's, of a task that is cancelled. */
@@ -174,10 +198,10 @@ static int call_in_task(struct mag_op *op, unsigned events)
     struct held h;
     int rc;
 
-    mag_inflight_begin(&h.f, op->fd);
-    do
-        rc = turn(&h, op, events);
-    while (rc == AGAIN);
+    mag_inflight_begin(&h.f, op->fd, op);
+    rc = attempt(&h, op, events);
+    while (rc == AGAIN)
+        rc = attempt_again(&h, op, events);
     return signed_off(&h, rc);
 }
 
@@ -336,31 +360,82 @@ static int await_ready(struct held *h, unsigned events)
     return rc != 0 ? rc : wait_ready(h, events);
 }
 
-static int splice_turn(struct held *from, struct held *to, struct mag_op *op)
+static bool is_pipe_or_non_blocking_socket(int fd)
 {
-    int rc = 0;
+    struct stat st;
 
+    if (mag_sys_fstat(fd, &st) < 0)
+        return false;
+    return S_ISFIFO(st.st_mode) || (S_ISSOCK(st.st_mode) && (mag_sys_getfl(fd) & O_NONBLOCK) > 0);
+}
+
+static off_t *offset_or_null(uint64_t *offset)
+{
+    return *offset == MAG_OP_OFFSET_CURRENT ? NULL : (off_t *)offset;
+}
+
+/* On the spot, on the worker's own thread. */
+static int splice_now(const struct mag_op *op)
+{
+    const struct mag_op_splice *there = op->addr;
+    uint64_t from = op->offset, to = there->offset;
+    struct mag_sigpipe held;
+    int rc;
+
+    mag_sys_sigpipe_hold(&held);
+    rc = (int)mag_sys_splice(op->fd, offset_or_null(&from), there->fd, offset_or_null(&to), op->len,
+                             op->flags | SPLICE_F_NONBLOCK);
+    mag_sys_sigpipe_release(&held, rc == -EPIPE);
+    return rc;
+}
+
+/* An attempt that does not wait, but for a file on a disk. */
+static int splice_attempt(struct held *from, struct held *to, struct mag_op *op, bool is_quick)
+{
+    uint32_t flags = op->flags;
+    int rc = is_quick ? mag_wait_checkpoint() : 0;
+
+    if (rc >= 0)
+        rc = mag_inflight_enter(&to->f, op);
+    if (rc >= 0 && is_quick) {
+        rc = mag_inflight_enter(&from->f, op);
+        rc = rc < 0 ? rc : splice_now(op);
+    } else if (rc >= 0) {
+        op->flags |= SPLICE_F_NONBLOCK;
+        rc = attempt_again(from, op, 0);
+        op->flags = flags;
+    }
+    return rc == -EINTR ? AGAIN : rc;
+}
+
+static int splice_turn(struct held *from, struct held *to, struct mag_op *op, bool is_quick)
+{
+    int rc = is_quick ? splice_attempt(from, to, op, true) : -EAGAIN;
+
+    if (rc != -EAGAIN || (is_quick && !is_patient(op)))
+        return rc;
+    rc = 0;
     if (is_patient(op))
         rc = await_ready(from, POLLIN);
     if (rc >= 0 && is_patient(op))
         rc = await_ready(to, POLLOUT);
-    if (rc >= 0)
-        rc = mag_inflight_enter(&to->f, op);
-    if (rc >= 0)
-        rc = turn(from, op, 0);
+    if (rc < 0 || is_quick)
+        return rc < 0 ? rc : AGAIN;
+    rc = splice_attempt(from, to, op, false);
     return rc == -EAGAIN && is_patient(op) ? AGAIN : rc;
 }
 
 static int splice_in_task(struct mag_op *op, int to_fd)
 {
     struct held from, to;
-    bool is_upwards = op->fd < to_fd;
+    bool is_upwards = op->fd < to_fd, is_quick;
     int rc;
 
-    mag_inflight_begin(is_upwards ? &from.f : &to.f, is_upwards ? op->fd : to_fd);
-    mag_inflight_begin(is_upwards ? &to.f : &from.f, is_upwards ? to_fd : op->fd);
+    mag_inflight_begin(is_upwards ? &from.f : &to.f, is_upwards ? op->fd : to_fd, NULL);
+    mag_inflight_begin(is_upwards ? &to.f : &from.f, is_upwards ? to_fd : op->fd, NULL);
+    is_quick = is_pipe_or_non_blocking_socket(op->fd) && is_pipe_or_non_blocking_socket(to_fd);
     do
-        rc = splice_turn(&from, &to, op);
+        rc = splice_turn(&from, &to, op, is_quick);
     while (rc == AGAIN);
     rc = signed_off(&to, rc);
     return signed_off(&from, rc);
@@ -452,7 +527,10 @@ int mag_send(int fd, const void *buf, size_t n, int flags)
 
 int mag_send_all(int fd, const void *buf, size_t n, int flags, size_t *done)
 {
-    struct mag_op op = { .code = MAG_OP_SEND, .fd = fd, .flags = (uint32_t)flags | MSG_NOSIGNAL };
+    /* MSG_WAITALL: io_uring goes on after a short send by itself (Linux 5.19) */
+    struct mag_op op = { .code = MAG_OP_SEND,
+                         .fd = fd,
+                         .flags = (uint32_t)flags | MSG_NOSIGNAL | MSG_WAITALL };
 
     return send_rest(&op, buf, n, done);
 }

@@ -34,8 +34,6 @@
  * Rejected
  *   - resuming short reads here: right for a regular file, wrong for a terminal;
  *     file.c knows which it has;
- *   - openat2(2) with RESOLVE_CACHED on the spot, like the cached reads: io_uring
- *     does that itself, in the batch that is submitted anyway;
  *   - statx on the spot: io_uring makes every statx on a thread of its own, but on
  *     a network file system it may take as long as a read.
  *
@@ -54,6 +52,7 @@
 #include "wait.h"
 
 #include <errno.h>
+#include <linux/openat2.h>
 
 enum {
     RESTART_FIRST = 512, /* ERESTARTSYS */
@@ -230,6 +229,11 @@ static int block_mkdirat(struct mag_op *op)
     return mag_sys_mkdirat(op->fd, op->addr, (mode_t)op->len);
 }
 
+static int block_openat2(struct mag_op *op)
+{
+    return mag_sys_openat2(op->fd, op->addr, (const void *)(uintptr_t)op->offset, op->len);
+}
+
 /* ---- the rules ------------------------------------------------------------------ */
 
 /* clang-format off */
@@ -261,6 +265,7 @@ static const struct row rows[MAG_OP_CODES] = {
     [MAG_OP_SYMLINKAT] = { "symlinkat", RETURN, RETRY,  STOP,   block_symlinkat },
     [MAG_OP_UNLINKAT]  = { "unlinkat",  RETURN, RETRY,  STOP,   block_unlinkat },
     [MAG_OP_MKDIRAT]   = { "mkdirat",   RETURN, RETRY,  STOP,   block_mkdirat },
+    [MAG_OP_OPENAT2]   = { "openat2",   RETURN, RETRY,  UNDO,   block_openat2 },
 };
 /* clang-format on */
 
@@ -357,6 +362,17 @@ int mag_op_open(int dirfd, const char *path, int flags, unsigned mode)
                          .addr = (void *)(uintptr_t)path,
                          .flags = (uint32_t)flags,
                          .len = mode };
+
+    return perform(&op);
+}
+
+int mag_op_open2(int dirfd, const char *path, const struct open_how *how)
+{
+    struct mag_op op = { .code = MAG_OP_OPENAT2,
+                         .fd = dirfd,
+                         .addr = (void *)(uintptr_t)path,
+                         .offset = mag_op_pointer(how),
+                         .len = sizeof *how };
 
     return perform(&op);
 }

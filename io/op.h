@@ -12,7 +12,8 @@
 #include "base.h"
 
 struct mag_op;
-struct statx; /* glibc's, visible under _GNU_SOURCE */
+struct open_how; /* linux/openat2.h */
+struct statx;    /* glibc's, visible under _GNU_SOURCE */
 
 /* Bytes that read(2) and write(2) move at most in a call; more is clamped. */
 #define MAG_OP_BYTES_MAX ((size_t)0x7ffff000)
@@ -21,6 +22,10 @@ struct statx; /* glibc's, visible under _GNU_SOURCE */
 
 /* openat(2).  Cancelled, but opened all the same: closed again, -ECANCELED. */
 int mag_op_open(int dirfd, const char *path, int flags, unsigned mode);
+
+/* openat2(2), with its rules for the path (RESOLVE_BENEATH, ...).  -ENOSYS: not on this kernel.
+ * Undone as mag_op_open. */
+int mag_op_open2(int dirfd, const char *path, const struct open_how *how);
 
 /* One read: may come short.  0 at the end. */
 int mag_op_read(int fd, void *buf, size_t n, int64_t offset);

@@ -45,6 +45,14 @@ mag_time mag_clock_now(void)
     return MAG_UNLIKELY(fn != NULL) ? fn() : real_now();
 }
 
+mag_time mag_clock_wall(void)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_REALTIME, &ts);
+    return (mag_time)ts.tv_sec * MAG_SECOND + ts.tv_nsec;
+}
+
 void mag_clock_set_source(mag_time (*fn)(void))
 {
     mag_store_release(&source, fn);

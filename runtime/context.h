@@ -100,6 +100,16 @@ struct mag_context {
 #endif
 };
 
+/* A hint: c is switched to soon. */
+static inline void mag_context_prefetch(const struct mag_context *c)
+{
+#if MAG_CONTEXT_UCONTEXT
+    __builtin_prefetch(c);
+#else
+    __builtin_prefetch(c->sp);
+#endif
+}
+
 /*
  * 0, or -ENOTSUP where this process runs with shadow stacks and this build switches by
  * assembly.  Any thread; ask once, before the first make.

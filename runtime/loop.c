@@ -333,15 +333,24 @@ void mag_loop_fini(struct mag_worker *w)
     mag_deque_fini(&w->deque);
 }
 
-/* Waits until everybody who could ring for us is past doing so. */
-static void leave_together(struct mag_rt *rt)
+static void wait_for_all(mag_atomic(uint32_t) * count, uint32_t all)
 {
-    uint32_t all = rt->n_workers + 1, n = mag_fetch_add(&rt->n_left, 1) + 1;
+    uint32_t n = mag_fetch_add(count, 1) + 1;
 
     if (n == all)
-        mag_sys_futex_wake(&rt->n_left, (int)all);
-    while ((n = mag_load_acquire(&rt->n_left)) < all)
-        mag_sys_futex_wait(&rt->n_left, n, MAG_NEVER);
+        mag_sys_futex_wake(count, (int)all);
+    while ((n = mag_load_acquire(count)) < all)
+        mag_sys_futex_wait(count, n, MAG_NEVER);
+}
+
+/* Waits until everybody who could ring for us is past doing so.  What came in the last moment,
+ * such as a question that nobody waits for any more, is answered: it may own memory. */
+static void leave_together(struct mag_worker *w, bool has_begun)
+{
+    wait_for_all(&w->rt->n_left, w->rt->n_workers + 1);
+    if (has_begun)
+        deliver_all(w);
+    wait_for_all(&w->rt->n_swept, w->rt->n_workers);
 }
 
 static void started(struct mag_worker *w, int rc)
@@ -390,6 +399,7 @@ void mag_loop_enter(struct mag_worker *w)
 
 void mag_loop_close(struct mag_worker *w, struct mag_stack_alt *alt)
 {
+    deliver_all(w);
     mag_worker_end_fibers(w);
     mag_loop_enter(NULL);
     mag_slab_close(&w->slab);
@@ -409,7 +419,7 @@ void *mag_loop_main(void *worker)
         mag_loop_enter(w);
         loop(w);
     }
-    leave_together(w->rt);
+    leave_together(w, rc == 0);
     if (rc == 0)
         mag_loop_close(w, &alt);
     return NULL;

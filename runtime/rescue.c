@@ -186,7 +186,7 @@ static void rescue(struct mag_message *m, struct mag_worker *rescuer)
     mag_time now = mag_clock_now();
 
     mag_store_seq(&w->rescue_sent, 0);
-    if (!take_place(w))
+    if (mag_load_relaxed(&w->rt->is_stopping) || !take_place(w)) /* all tasks have ended */
         return;
     (void)mag_ring_reap_posted(w->ring);
     if (mag_timers_next(&w->timers) <= now)

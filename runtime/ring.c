@@ -84,6 +84,12 @@ const char *mag_ring_why(void)
 
 /* ---- lent memory ----------------------------------------------------------- */
 
+#if MAG_ASAN
+#define NO_ASAN __attribute__((no_sanitize_address, noinline))
+#else
+#define NO_ASAN
+#endif
+
 /* A stretch of memory into which the kernel may write. */
 struct lent {
     void *p;
@@ -121,15 +127,23 @@ static void each_whole(void *p, uint64_t len, int32_t result, lent_fn *fn)
         fn(&lent, result);
 }
 
-/* Not the struct msghdr itself, which is read here to find the others, and of which the
- * kernel changes the lengths: those are taken from the operation. */
-static void each_of_message(const struct mag_op *op, int32_t result, lent_fn *fn)
+/* The kernel changes the lengths in the message: those before are taken from the operation.
+ * The message itself is lent, too, and read here all the same. */
+static NO_ASAN void each_of_message(const struct mag_op *op, int32_t result, lent_fn *fn)
 {
     const struct msghdr *m = op->addr;
 
+    each_whole(op->addr, sizeof *m, result, fn);
     each_vector(m->msg_iov, m->msg_iovlen, result, fn);
     each_whole(m->msg_name, op->len, result, fn);
     each_whole(m->msg_control, op->offset, result, fn);
+}
+
+static void each_of_address(const struct mag_op *op, int32_t result, lent_fn *fn)
+{
+    each_whole(op->addr, op->len, result, fn);
+    if (op->addr)
+        each_whole((void *)(uintptr_t)op->offset, sizeof(socklen_t), result, fn);
 }
 
 /* Calls fn for each stretch. */
@@ -144,7 +158,7 @@ static void each_lent(const struct mag_op *op, int32_t result, lent_fn *fn)
     else if (op->code == MAG_OP_RECVMSG)
         each_of_message(op, result, fn);
     else if (op->code == MAG_OP_ACCEPT)
-        each_whole(op->addr, op->len, result, fn);
+        each_of_address(op, result, fn);
     else if (op->code == MAG_OP_STATX)
         each_whole((void *)(uintptr_t)op->offset, sizeof(struct statx), result, fn);
 }
@@ -156,11 +170,45 @@ static void poison(const struct lent *lent, int32_t result)
     __asan_poison_memory_region(lent->p, lent->len);
 }
 
+/* A touch of what is not there makes a report, which names who submitted or reaped. */
+static void touch(const struct lent *lent, int32_t result)
+{
+    const volatile char *bad = __asan_region_is_poisoned(lent->p, lent->len);
+
+    (void)result;
+    if (bad)
+        (void)*bad;
+}
+
+/* Memory that the kernel only reads: others may read it too, so it is not poisoned; but it
+ * must be there when the operation begins, and still when it ends. */
+static void look_at_sources(const struct mag_op *op)
+{
+    struct iovec one = { op->addr, op->len };
+    const struct msghdr *m = op->addr;
+
+    if (op->code == MAG_OP_WRITE || op->code == MAG_OP_SEND || op->code == MAG_OP_CONNECT)
+        each_vector(&one, 1, 0, touch);
+    else if (op->code == MAG_OP_WRITEV)
+        each_vector(op->addr, op->len, 0, touch);
+    else if (op->code == MAG_OP_SENDMSG) {
+        each_vector(m->msg_iov, m->msg_iovlen, 0, touch);
+        each_whole(m->msg_name, m->msg_namelen, 0, touch);
+        each_whole(m->msg_control, m->msg_controllen, 0, touch);
+    }
+}
+
 void mag_ring_lend(const struct mag_op *op)
 {
+    look_at_sources(op);
     each_lent(op, 0, poison);
 }
 #else
+static void look_at_sources(const struct mag_op *op)
+{
+    (void)op;
+}
+
 void mag_ring_lend(const struct mag_op *op)
 {
     (void)op;
@@ -179,6 +227,7 @@ static void unpoison(const struct lent *lent, int32_t result)
 
 void mag_ring_give_back(const struct mag_op *op, int32_t result)
 {
+    look_at_sources(op);
     each_lent(op, result, unpoison);
 }
 

@@ -50,7 +50,9 @@ enum mag_op_code {
     MAG_OP_READV,
     MAG_OP_WRITEV,
 
-    /* Sockets.  A descriptor that is non-blocking is not waited for: -EAGAIN. */
+    /* Sockets.  They are waited for, non-blocking or not (io_uring of Linux 6.18, epoll), but not
+     * with MSG_DONTWAIT: -EAGAIN.  That may be the answer for a non-blocking one, too (older
+     * kernels; io_uring's for a terminal): then POLL waits. */
     MAG_OP_SOCKET,   /* fd domain, flags type | SOCK_*, len protocol; result fd */
     MAG_OP_ACCEPT,   /* fd, addr struct sockaddr or NULL, offset address of its socklen_t
                       * (mag_op_pointer; 0 with NULL), len its value, flags SOCK_*; result fd */
@@ -76,6 +78,8 @@ enum mag_op_code {
     MAG_OP_SYMLINKAT, /* addr what the link says; fd, offset address of the link's path */
     MAG_OP_UNLINKAT,  /* fd, addr path, flags 0 or AT_REMOVEDIR */
     MAG_OP_MKDIRAT,   /* fd, addr path, len mode */
+    MAG_OP_OPENAT2,   /* fd directory, addr path, offset address of a struct open_how, len its
+                       * bytes; result fd */
     MAG_OP_CODES,
 };
 
@@ -320,9 +324,10 @@ int mag_ring_epoll_open(struct mag_ring **out, unsigned entries);
 void mag_ring_set_why(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
- * Around the time in which the kernel may write to what op names.  Neither ASan nor
- * valgrind sees the kernel's writes; so in an ASan build touching lent memory is
- * reported as use-after-poison, and valgrind is told what became defined.
+ * Around the time in which the kernel may use what op names.  Neither ASan nor
+ * valgrind sees what the kernel does; so in an ASan build touching memory that it may write
+ * to is reported as use-after-poison, and memory that it reads from must be there at both
+ * ends; and valgrind is told what became defined.
  */
 void mag_ring_lend(const struct mag_op *op);
 void mag_ring_give_back(const struct mag_op *op, int32_t result);

@@ -12,10 +12,12 @@
  *
  * Invariants
  *   1. n_in_flight == operations in backlog, SQ, kernel and CQ.  The wake read and
- *      cancel requests, which are nobody's operations, do not count.
+ *      cancel requests, which are nobody's operations, do not count.  An operation whose
+ *      cancel has gone to the kernel is in flight until that is answered, too.
  *   2. n_queued == SQEs not handed over + backlog + cancels.
  *   3. user_data of an operation is its address | generation << 48; addresses are
- *      48 bits, and aligned, so no operation looks like one of the tags below.
+ *      48 bits, and aligned, so no operation looks like one of the tags below.  A cancel's
+ *      is that of its operation | TAG_CANCEL.
  *   4. An op is in `backlog' or `cancels' only in the state that says so.
  *   5. wakes_owed == wakes whose sleeper has noticed them but has not yet read their
  *      8 bytes out of the eventfd.  At close it must be 0: then no waker is left
@@ -26,6 +28,14 @@
  * the new one (libxev#233).  Cancels are handed over in order, before operations that
  * were submitted later, so the kernel sees none too late; the generation makes that
  * true without the order, and finds a completion that comes for a record long gone.
+ *
+ * Cancels that miss.  The kernel finds an operation that waits in a poll or on a thread of its
+ * own; one that it is about to try once more is in neither place for the moment, and the
+ * answer is -ENOENT (seen on 6.18: a connect to a Unix socket with a full backlog; a receive
+ * whose data another reader took).  If that try has to wait again, nobody ends it.  So each
+ * cancel's answer is looked at, and a cancel that missed is made anew as long as its
+ * operation has not completed; and that the record is still there to look at, the operation
+ * does not complete before the answer.
  *
  * Wake.  A word says AWAKE, ASLEEP or WOKEN.  A waker exchanges it for WOKEN and
  * writes to the eventfd only if it found ASLEEP, so waking a worker that runs costs
@@ -67,6 +77,7 @@ enum {
     CQ_PER_SQ = 4,
     ENTRIES_MAX = 32768, /* the kernel's own limit */
     BACK_OFF_NS = 1000 * 1000,
+    PREFETCH = 4, /* completions ahead */
     /* Attempts to bring in a waker's write at close, 1 ms apart, before the ring's
      * memory is left to it: a wake takes microseconds. */
     CLOSE_ATTEMPTS_MAX = 1000,
@@ -97,6 +108,8 @@ enum {
     STATE_SUBMITTED,     /* in the SQ or beyond */
     STATE_CANCEL_WANTED, /* submitted, and in `cancels' until there is an SQE for it */
     STATE_CANCEL_SENT,   /* submitted, and so is its cancel */
+    STATE_CANCEL_MET,    /* submitted, and the kernel has answered the cancel */
+    STATE_CANCEL_LATE,   /* has its result; the cancel is not answered */
 };
 
 /* The wake word. */
@@ -276,6 +289,11 @@ static void prep_mkdirat(struct io_uring_sqe *sqe, const struct mag_op *op)
     io_uring_prep_mkdirat(sqe, op->fd, op->addr, op->len);
 }
 
+static void prep_openat2(struct io_uring_sqe *sqe, const struct mag_op *op)
+{
+    io_uring_prep_rw(IORING_OP_OPENAT2, sqe, op->fd, op->addr, op->len, op->offset);
+}
+
 typedef void prep_fn(struct io_uring_sqe *sqe, const struct mag_op *op);
 
 /* How each is asked for, and what the kernel must know for it. */
@@ -310,6 +328,7 @@ static const struct {
     [MAG_OP_SYMLINKAT] = { prep_symlinkat, IORING_OP_SYMLINKAT },
     [MAG_OP_UNLINKAT] = { prep_unlinkat, IORING_OP_UNLINKAT },
     [MAG_OP_MKDIRAT] = { prep_mkdirat, IORING_OP_MKDIRAT },
+    [MAG_OP_OPENAT2] = { prep_openat2, IORING_OP_OPENAT2 },
 };
 MAG_STATIC_ASSERT(MAG_ARRAY_SIZE(preps) == MAG_OP_CODES);
 MAG_STATIC_ASSERT(MAG_OP_CODES <= 64);           /* bits of lacks */
@@ -342,7 +361,7 @@ static void fill_op(struct io_uring_sqe *sqe, struct mag_op *op)
 static void fill_cancel(struct io_uring_sqe *sqe, struct mag_op *op)
 {
     io_uring_prep_cancel64(sqe, user_data_of(op), 0);
-    sqe->user_data = TAG_CANCEL;
+    sqe->user_data = user_data_of(op) | TAG_CANCEL;
     op->state = STATE_CANCEL_SENT;
 }
 
@@ -465,19 +484,45 @@ static void forget_cancel(struct uring *u, struct mag_op *op)
     count_queued(u);
 }
 
-static void finish(struct uring *u, struct mag_op *op, int32_t result, uint32_t flags)
+static void finish(struct uring *u, struct mag_op *op)
 {
-    if (op->state == STATE_CANCEL_WANTED)
-        forget_cancel(u, op);
-    if (op->state == STATE_STILLBORN)
-        result = -ECANCELED;
     op->state = STATE_NONE;
-    op->result = result;
-    op->result_flags = flags;
-    mag_ring_give_back(op, result);
+    mag_ring_give_back(op, op->result);
     MAG_CHECK(u->base.n_in_flight > 0);
     u->base.n_in_flight--;
     op->complete(op);
+}
+
+/* 1 if it is finished. */
+static unsigned answer_op(struct uring *u, struct mag_op *op, int32_t result, uint32_t flags)
+{
+    op->result = op->state == STATE_STILLBORN ? -ECANCELED : result;
+    op->result_flags = flags;
+    if (op->state == STATE_CANCEL_WANTED)
+        forget_cancel(u, op);
+    if (op->state == STATE_CANCEL_SENT) {
+        op->state = STATE_CANCEL_LATE;
+        return 0;
+    }
+    finish(u, op);
+    return 1;
+}
+
+/* The same for a cancel of it. */
+static unsigned answer_cancel(struct uring *u, struct mag_op *op, int32_t result)
+{
+    if (op->state == STATE_CANCEL_LATE) {
+        finish(u, op);
+        return 1;
+    }
+    if (result == -ENOENT) {
+        op->state = STATE_CANCEL_WANTED;
+        mag_fifo_push_back(&u->cancels, &op->link);
+        count_queued(u);
+    } else {
+        op->state = STATE_CANCEL_MET;
+    }
+    return 0;
 }
 
 /* Any failure means only that the next sleep reads again. */
@@ -488,17 +533,16 @@ static void finish_wake(struct uring *u, int32_t result)
         u->wakes_owed -= (int64_t)u->wake_value;
 }
 
-/* 1 if it was an operation. */
+/* 1 if an operation is finished. */
 static unsigned dispatch(struct uring *u, uint64_t user_data, int32_t result, uint32_t flags)
 {
-    if (user_data == TAG_CANCEL)
-        return 0;
     if (user_data == TAG_WAKE) {
         finish_wake(u, result);
         return 0;
     }
-    finish(u, op_of(user_data), result, flags);
-    return 1;
+    if (user_data & TAG_CANCEL)
+        return answer_cancel(u, op_of(user_data - TAG_CANCEL), result);
+    return answer_op(u, op_of(user_data), result, flags);
 }
 
 /* Lets the kernel post what it holds back, deferred or overflown. */
@@ -509,6 +553,14 @@ static void collect(struct uring *u)
         return;
     if (mag_sys_fault(MAG_SYS_URING_ENTER) == 0)
         (void)io_uring_get_events(&u->kernel); /* transient, or the next flush says it */
+}
+
+/* Records lie on the stacks of tasks that have slept: a miss of the cache and of the TLB each,
+ * which is made while the one before is completed. */
+static void prefetch(const struct io_uring_cq *cq, uint32_t i)
+{
+    uint64_t address = cq->cqes[i & cq->ring_mask].user_data << 16 >> 16;
+    __builtin_prefetch((void *)(uintptr_t)address);
 }
 
 /*
@@ -524,6 +576,8 @@ static unsigned uring_reap_posted(struct mag_ring *r)
     while (r->reaped != end) {
         struct io_uring_cqe cqe = cq->cqes[r->reaped & cq->ring_mask];
         r->reaped++;
+        if (end - r->reaped > PREFETCH)
+            prefetch(cq, r->reaped + PREFETCH);
         mag_store_release(cq->khead, r->reaped); /* the kernel may overwrite it now */
         n += dispatch(u, cqe.user_data, cqe.res, cqe.flags);
     }

@@ -184,6 +184,7 @@ static void stop_workers(struct mag_rt *rt, unsigned n)
 {
     mag_store_seq(&rt->is_stopping, 1);
     mag_idle_notify_all(&rt->idle);
+    mag_fetch_add(&rt->n_swept, rt->n_workers - n);
     mag_fetch_add(&rt->n_left, 1 + rt->n_workers - n);
     mag_sys_futex_wake(&rt->n_left, (int)n);
     for (unsigned i = 0; i < n; i++)

@@ -31,10 +31,10 @@ int mag_sys_mincore(void *p, size_t bytes, unsigned char *vec);
 
 /* ---- files --------------------------------------------------------------------- */
 
-int mag_sys_eventfd(unsigned initial, int flags);
+MAG_MODULE int mag_sys_eventfd(unsigned initial, int flags);
 ssize_t mag_sys_read(int fd, void *buf, size_t n);
-ssize_t mag_sys_write(int fd, const void *buf, size_t n);
-int mag_sys_close(int fd);
+MAG_MODULE ssize_t mag_sys_write(int fd, const void *buf, size_t n);
+MAG_MODULE int mag_sys_close(int fd);
 int mag_sys_openat(int dirfd, const char *path, int flags, mode_t mode);
 ssize_t mag_sys_pread(int fd, void *buf, size_t n, off_t offset);
 ssize_t mag_sys_preadv2(int fd, const struct iovec *iov, int n_iov, off_t offset, int flags);

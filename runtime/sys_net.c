@@ -93,6 +93,24 @@ int mag_sys_shutdown(int fd, int how)
     return shutdown(fd, how) < 0 ? failed() : 0;
 }
 
+int mag_sys_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    ASK(MAG_SYS_OPENAT);
+    return bind(fd, addr, len) < 0 ? failed() : 0;
+}
+
+int mag_sys_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
+{
+    ASK(MAG_SYS_READ);
+    return getsockname(fd, addr, len) < 0 ? failed() : 0;
+}
+
+int mag_sys_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
+{
+    ASK(MAG_SYS_READ);
+    return getpeername(fd, addr, len) < 0 ? failed() : 0;
+}
+
 int mag_sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
     ASK(MAG_SYS_READ);

@@ -21,6 +21,9 @@ ssize_t mag_sys_recv(int fd, void *buf, size_t n, int flags);
 ssize_t mag_sys_sendmsg(int fd, const struct msghdr *m, int flags);
 ssize_t mag_sys_recvmsg(int fd, struct msghdr *m, int flags);
 int mag_sys_shutdown(int fd, int how);
+int mag_sys_bind(int fd, const struct sockaddr *addr, socklen_t len);
+int mag_sys_getsockname(int fd, struct sockaddr *addr, socklen_t *len);
+int mag_sys_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
 int mag_sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
 int mag_sys_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
 /* NULL offsets: at the descriptors' own positions. */

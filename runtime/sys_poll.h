@@ -11,7 +11,7 @@
 #include <sys/epoll.h>
 
 /* epoll_ctl(2); `how' is EPOLL_CTL_*, and data.fd is fd. */
-int mag_sys_epoll_ctl(int epfd, int how, int fd, uint32_t events);
+MAG_MODULE int mag_sys_epoll_ctl(int epfd, int how, int fd, uint32_t events);
 
 /*
  * epoll_pwait2(2) without a mask: the number of events, after at most timeout_ns (MAG_NEVER:
@@ -19,13 +19,13 @@ int mag_sys_epoll_ctl(int epfd, int how, int fd, uint32_t events);
  * it, in whole milliseconds, rounded up.  A fault armed for MAG_SYS_URING_ENTER fails it: it
  * is to this back-end what the other is to that.
  */
-int mag_sys_epoll_wait(int epfd, struct epoll_event *events, int n, mag_time timeout_ns);
+MAG_MODULE int mag_sys_epoll_wait(int epfd, struct epoll_event *events, int n, mag_time timeout_ns);
 
 /*
  * What a non-blocking eventfd holds, and empties it; 0 if nothing.  No fault fails it: it is
  * part of waiting, and io_uring's is not made by us either.
  */
-uint64_t mag_sys_eventfd_take(int fd);
+MAG_MODULE uint64_t mag_sys_eventfd_take(int fd);
 
 /* The O_* flags of an open descriptor: fcntl(2), F_GETFL and F_SETFL. */
 int mag_sys_flags_get(int fd);

@@ -10,7 +10,7 @@
 #include "sys.h"
 
 /* A new epoll(7) descriptor, close-on-exec.  A fault armed for MAG_SYS_EVENTFD fails it. */
-int mag_sys_epoll_create(void);
+MAG_MODULE int mag_sys_epoll_create(void);
 /* Has epfd report when fd is readable. */
 int mag_sys_epoll_add(int epfd, int fd);
 

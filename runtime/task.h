@@ -166,6 +166,7 @@ struct mag_fiber {
     struct mag_vars *vars;                /* [home] task-local variables; vars.c */
     struct mag_stack stack;               /* [const] */
     char *floor;                          /* [const] calls in place end here   */
+    const struct mag_worker *maker;       /* [const] whose it was first        */
     struct mag_worker *waker;             /* [waker] who made it ready last    */
     unsigned n_wakes;                     /* [waker] how often in a row        */
     mag_atomic(bool) is_portable;         /* [home writes] suspended, and free to move */

@@ -47,8 +47,10 @@
 
 enum {
     IDLE_FIBERS_MAX = 4096, /* kept per worker, warm; more stacks go back           */
+    STRANGERS_MAX = 64,     /* the same of those that were made by others           */
     MOVE_AFTER = 4,         /* wakes in a row by another worker's tasks, and a fiber moves */
     GIVE_MIN = 2,           /* fewer ready fibers are not worth giving away          */
+    MANY = 8,               /* ready fibers that the cache may not hold              */
 };
 
 __thread struct mag_hot *mag_tls_hot;
@@ -94,6 +96,16 @@ static inline bool is_late(struct mag_worker *w)
     return true;
 }
 
+/*
+ * Of many fibers that have slept nothing is in the cache: neither the record nor the top of the
+ * stack.  While one runs, those of the next come, and the record of the one behind it.
+ */
+static inline void prefetch(const struct mag_fifo_node *node)
+{
+    mag_context_prefetch(&mag_container_of(node, struct mag_fiber, link)->context);
+    __builtin_prefetch(node->next);
+}
+
 /* The fiber to run now, or NULL: the loop. */
 static inline struct mag_fiber *pick(struct mag_worker *w)
 {
@@ -118,6 +130,8 @@ static inline struct mag_fiber *pick(struct mag_worker *w)
         return NULL;
     if (w->ready_left) /* 0: it came while a new one was looked for */
         w->ready_left--;
+    if (w->ready.count >= MANY)
+        prefetch(w->ready.head);
     return mag_container_of(node, struct mag_fiber, link);
 }
 
@@ -282,6 +296,17 @@ static void fiber_free(void *arg)
     mag_fiber_destroy(f, &f->home->rt->stacks);
 }
 
+/*
+ * Whether its stack goes back to the runtime's.  One that was made elsewhere and has come here
+ * while it was ready does, sooner: where such go one way, the one worker would make ever more and
+ * the other keep them.
+ */
+static bool is_too_many(const struct mag_worker *w, const struct mag_fiber *f)
+{
+    return f->is_special || w->n_idle_fibers >= IDLE_FIBERS_MAX ||
+           (w->n_idle_fibers >= STRANGERS_MAX && f->maker != w);
+}
+
 /* After a work: what this fiber does next.  It returns when a work is assigned, which
  * may be at once. */
 static void fiber_rest(struct mag_fiber *f)
@@ -292,7 +317,7 @@ static void fiber_rest(struct mag_fiber *f)
     (void)mag_worker_enter(w);
     if (MAG_UNLIKELY(w->reserve == NULL) && !f->is_special) {
         w->reserve = f;
-    } else if (f->is_special || w->n_idle_fibers >= IDLE_FIBERS_MAX) {
+    } else if (is_too_many(w, f)) {
         to = pick(w);
         mag_store_relaxed(&w->fiber, to);
         w->commit = fiber_free;
@@ -328,6 +353,7 @@ static struct mag_fiber *fiber_new(struct mag_worker *w, size_t bytes)
 
     if (f == NULL)
         return NULL;
+    f->maker = w;
     f->waiter.notify = fiber_ready_notify;
     f->deadline = MAG_NEVER;
     mag_timer_init(&f->timer, NULL); /* scope.c */

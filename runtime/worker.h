@@ -106,6 +106,7 @@ struct mag_rt {
     mag_atomic(uint32_t) watch_sleeps;           /* [any] futex: it sleeps, all being parked */
     mag_atomic(uint32_t) progress;               /* [any] futex: drain looks again */
     mag_atomic(uint32_t) n_left;                 /* [any] futex: who is past the loop */
+    mag_atomic(uint32_t) n_swept;                /* [any] futex: workers with no message left */
     mag_atomic(uint32_t) n_started;              /* [any] futex: workers that are up, or failed */
     mag_atomic(uint64_t) n_submitted;            /* [any] tasks begun by other threads */
     mag_atomic(uint32_t) n_outside;              /* [any] threads inside send or post */

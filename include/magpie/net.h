@@ -66,7 +66,9 @@ MAG_API int mag_poll_fd(int fd, unsigned events);
  * splice(2): moves up to n bytes from one descriptor to another, one of which must be a pipe,
  * without copying them through the program.  Offsets as there, NULL for the descriptor's own
  * position; they are advanced.  0 at the end.  SPLICE_F_NONBLOCK in `flags': -EAGAIN rather
- * than wait.  Suspends; cancellation point.
+ * than wait.  Pipes and non-blocking sockets are the fast ones.  If others read from a blocking
+ * socket at the same time, a call may wait in a way that only data, the end, or (with io_uring)
+ * a cancellation ends.  Suspends; cancellation point.
  */
 MAG_API int mag_splice(int from, int64_t *from_offset, int to, int64_t *to_offset, size_t n,
                        unsigned flags);
@@ -74,9 +76,10 @@ MAG_API int mag_splice(int from, int64_t *from_offset, int to, int64_t *to_offse
 /*
  * Closes a descriptor that other tasks may be using: what they have in flight on it is
  * cancelled and waited for (each gets its result if it has one, else -EBADF), then it is closed.
- * Returns what close(2) said; the number is free in any case, but for -EBADF.  A thread outside
- * a task that is blocked on it is not woken (mag_shutdown does that).  Suspends; not a
- * cancellation point.
+ * Returns what close(2) said; the number is free in any case, but for -EBADF.  It knows nothing
+ * of threads outside a task: one that is blocked on the descriptor stays so (mag_shutdown wakes
+ * it), and must not use the number afterwards, as with close(2).  Suspends; not a cancellation
+ * point.
  */
 MAG_API int mag_close_fd(int fd);
 

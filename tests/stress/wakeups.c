@@ -13,7 +13,7 @@
 #include "stress.h"
 
 enum {
-    PASSES = STRESS_SCALE(1600000, 8000), /* without pause */
+    PASSES = STRESS_SCALE(800000, 8000), /* without pause */
     SLOW_PASSES = STRESS_SCALE(4000, 500),
     CHUNK = 500,
 };

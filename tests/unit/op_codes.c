@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,25 @@ static int names(void)
     return 0;
 }
 
+/* openat2(2) heeds what openat(2) does not know. */
+static int beneath(void)
+{
+    struct open_how how = { .flags = O_RDONLY | O_CLOEXEC, .resolve = RESOLVE_BENEATH };
+    char dir[] = "/tmp/mag-codes-XXXXXX";
+    int d, fd;
+
+    EXPECT(mkdtemp(dir) && (d = open(dir, O_RDONLY | O_DIRECTORY)) >= 0);
+    EXPECT(mag_op_open2(d, "..", &how) == -EXDEV);
+    EXPECT(mag_op_open2(d, "/etc", &how) == -EXDEV);
+    EXPECT(mag_op_open2(d, "none", &how) == -ENOENT);
+    EXPECT((fd = mag_op_open2(d, ".", &how)) >= 0 && (fcntl(fd, F_GETFD) & FD_CLOEXEC));
+    EXPECT(close(fd) == 0);
+    how.resolve = 1ull << 63;
+    EXPECT(mag_op_open2(d, ".", &how) == -EINVAL);
+    EXPECT(close(d) == 0 && rmdir(dir) == 0);
+    return 0;
+}
+
 static int lengths(void)
 {
     const uint64_t large = (uint64_t)5 << 30;
@@ -100,6 +120,7 @@ static int both(void)
 {
     int line = names();
 
+    line = line ? line : beneath();
     return line ? line : lengths();
 }
 
