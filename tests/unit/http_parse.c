@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * http_parse.c - tests of the HTTP parser: what is let pass, what is refused, and that it does not
+ * matter how the bytes were cut
+ */
+#include "http_bad.h"
+#include "http_messages.h"
+
+#include <criterion/criterion.h>
+
+TestSuite(http_parse, .timeout = 30);
+
+static struct messages whole, cut;
+
+Test(http_parse, the_table_is_refused)
+{
+    cr_assert_geq(N_HTTP_BAD, 60);
+    for (int i = 0; i < N_HTTP_BAD; i++) {
+        const struct http_bad *b = &http_bad[i];
+
+        messages_of(&whole, b->bytes, b->n, b->n, 0);
+        cr_expect_eq(whole.status, b->status, "%s: %d, not %d", b->what, whole.status, b->status);
+    }
+}
+
+Test(http_parse, the_good_pass)
+{
+    for (int i = 0; i < N_HTTP_GOOD; i++) {
+        const struct http_bad *b = &http_good[i];
+
+        messages_of(&whole, b->bytes, b->n, b->n, 0);
+        cr_expect_eq(whole.status, 0, "%s: %d", b->what, whole.status);
+        cr_expect_eq(whole.n, b->status, "%s: %d messages", b->what, whole.n);
+    }
+}
+
+static void cut_everywhere(const struct http_bad *b)
+{
+    messages_of(&whole, b->bytes, b->n, b->n, 0);
+    for (size_t i = 0; i <= b->n; i++) {
+        messages_of(&cut, b->bytes, b->n, i, 0);
+        cr_assert_str_eq(cut.text, whole.text, "%s, cut at %zu", b->what, i);
+    }
+    for (size_t piece = 1; piece < 9; piece++) {
+        messages_of(&cut, b->bytes, b->n, piece, piece);
+        cr_assert_str_eq(cut.text, whole.text, "%s, in pieces of %zu", b->what, piece);
+    }
+}
+
+Test(http_parse, cuts_do_not_matter)
+{
+    for (int i = 0; i < N_HTTP_GOOD; i++)
+        cut_everywhere(&http_good[i]);
+    for (int i = 0; i < N_HTTP_BAD; i++)
+        cut_everywhere(&http_bad[i]);
+}
+
+Test(http_parse, what_a_request_says)
+{
+    static const char bytes[] =
+        "POST /a%20b/./c/../d?e=f HTTP/1.1\r\nHOST: x:1\r\nA: \t b c \t\r\nB:\r\n"
+        "Content-Length: 3\r\n\r\nxyzGET /";
+
+    messages_of(&whole, bytes, sizeof bytes - 1, 1000, 0);
+    cr_assert_str_eq(whole.text, "POST /a b/d|HOST=x:1|A=b c|B=|Content-Length=3|xyz\n+");
+}
+
+static bool keeps_alive(const char *text)
+{
+    const struct mag_http_limits limits = { 100, 1000, 10 };
+    struct mag_http_entry fields[10];
+    struct mag_http_head h = { .fields = fields };
+    int n = mag_http_head_scan(&h, text, strlen(text), &limits);
+
+    cr_assert_eq((size_t)n, strlen(text));
+    cr_assert_eq(mag_http_head_read(&h, text, (size_t)n), 0);
+    return h.is_kept_alive;
+}
+
+Test(http_parse, connection)
+{
+    cr_assert(keeps_alive(GET_11 "\r\n"));
+    cr_assert(keeps_alive(GET_11 "Connection: x, closed\r\n\r\n"));
+    cr_assert(!keeps_alive(GET_11 "Connection: close\r\n\r\n"));
+    cr_assert(!keeps_alive(GET_11 "Connection: TE ,Close , x\r\n\r\n"));
+    cr_assert(!keeps_alive(GET_11 "Connection: keep-alive\r\nConnection: close\r\n\r\n"));
+    cr_assert(!keeps_alive("GET / HTTP/1.0\r\n\r\n"));
+    cr_assert(keeps_alive("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"));
+    cr_assert(!keeps_alive("GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n"));
+}
+
+/* ---- limits ------------------------------------------------------------------------------ */
+
+static int status_at(size_t n, size_t first, size_t n_target, int n_fields, size_t n_value)
+{
+    static char text[80000];
+    char *p = text;
+
+    p += sprintf(p, "GET /");
+    memset(p, 'a', n_target - 1);
+    p += n_target - 1;
+    p += sprintf(p, " HTTP/1.1\r\nHost: a\r\n");
+    for (int i = 1; i < n_fields; i++) {
+        p += sprintf(p, "A: ");
+        memset(p, 'b', n_value);
+        p += n_value;
+        p += sprintf(p, "\r\n");
+    }
+    p += sprintf(p, "\r\n");
+    if (n == 0)
+        n = (size_t)(p - text);
+    messages_of(&whole, text, n, first, 1000);
+    return whole.status;
+}
+
+Test(http_parse, limits)
+{
+    cr_assert_eq(status_at(0, 1, 8192 - 13, 1, 1), 0);
+    cr_assert_eq(status_at(0, 1, 8192 - 12, 1, 1), 414);
+    cr_assert_eq(status_at(0, 60000, 8192 - 12, 1, 1), 414);
+    cr_assert_eq(status_at(8300, 1, 50000, 1, 1), 414, "no line end in sight");
+    cr_assert_eq(status_at(0, 1, 1, 100, 10), 0);
+    cr_assert_eq(status_at(0, 1, 1, 101, 10), 431);
+    cr_assert_eq(status_at(0, 60000, 1, 50, 1000), 431);
+    cr_assert_eq(status_at(0, 500, 1, 50, 1000), 431);
+    cr_assert_eq(status_at(0, 500, 1, 30, 1000), 0);
+    cr_assert_eq(status_at(33000, 500, 1, 2, 50000), 431, "an endless line");
+}
+
+/* Many chunks of a byte each, with long extensions: more framing than content deserves. */
+Test(http_parse, framing_is_bounded)
+{
+    static char text[200000];
+    char *p = text + sprintf(text, CHUNKED);
+
+    for (int i = 0; i < 200; i++)
+        p += sprintf(p, "1;%0200d\r\na\r\n", 0);
+    messages_of(&whole, text, (size_t)(p - text), 100000, 0);
+    cr_assert_eq(whole.status, 400);
+
+    p = text + sprintf(text, CHUNKED "1;%0300d\r\na\r\n0\r\n\r\n", 0);
+    messages_of(&whole, text, (size_t)(p - text), 100000, 0);
+    cr_assert_eq(whole.status, 400);
+
+    p = text + sprintf(text, CHUNKED);
+    for (int i = 0; i < 5000; i++)
+        p += sprintf(p, "1\r\na\r\n");
+    p += sprintf(p, "0\r\n\r\n");
+    messages_of(&whole, text, (size_t)(p - text), 100000, 0);
+    cr_assert_eq(whole.status, 0, "plain chunks of a byte are nobody's fault");
+
+    p = text + sprintf(text, CHUNKED "0\r\n");
+    for (int i = 0; i < 1000; i++)
+        p += sprintf(p, "trailer: x\r\n");
+    p += sprintf(p, "\r\n");
+    messages_of(&whole, text, (size_t)(p - text), 100, 1);
+    cr_assert_eq(whole.status, 431);
+}
+
+/* ---- paths ----------------------------------------------------------------------------------- */
+
+static const char *path_of(const char *path)
+{
+    static char out[100];
+    int rc = mag_http_decode_path(out, path, strlen(path));
+
+    return rc < 0 ? "" : (size_t)rc == strlen(out) ? out : "?";
+}
+
+Test(http_parse, paths)
+{
+    cr_assert_str_eq(path_of("/"), "/");
+    cr_assert_str_eq(path_of("/a/b"), "/a/b");
+    cr_assert_str_eq(path_of("/a%2fb%41"), "/a/bA");
+    cr_assert_str_eq(path_of("//a///b//"), "/a/b/");
+    cr_assert_str_eq(path_of("/a/./b/."), "/a/b/");
+    cr_assert_str_eq(path_of("/a/b/.."), "/a/");
+    cr_assert_str_eq(path_of("/a/b/../c"), "/a/c");
+    cr_assert_str_eq(path_of("/a/../"), "/");
+    cr_assert_str_eq(path_of("/a/.."), "/");
+    cr_assert_str_eq(path_of("/.a/..b/c.."), "/.a/..b/c..");
+    cr_assert_str_eq(path_of("/.../a"), "/.../a");
+    cr_assert_str_eq(path_of("/a//../b"), "/b");
+    cr_assert_str_eq(path_of("/%2e/a/%2E%2e/b"), "/b");
+    cr_assert_str_eq(path_of("/.."), "");
+    cr_assert_str_eq(path_of("/../a"), "");
+    cr_assert_str_eq(path_of("/a/../../b"), "");
+    cr_assert_str_eq(path_of("/%2e%2e/a"), "");
+    cr_assert_str_eq(path_of("/..%2fa"), "");
+    cr_assert_str_eq(path_of("/a%00"), "");
+    cr_assert_str_eq(path_of("/a%"), "");
+    cr_assert_str_eq(path_of("/a%4"), "");
+    cr_assert_str_eq(path_of("/a%g0"), "");
+    cr_assert_str_eq(path_of("a"), "");
+    cr_assert_str_eq(path_of(""), "");
+}
