@@ -4,7 +4,7 @@
 # Installs what magpie's build needs and this Debian or Ubuntu does not have yet: does nothing,
 # and needs no rights, where nothing is missing.
 #
-# usage: install-deps.sh build|test
+# usage: install-deps.sh build|test|bench
 set -eu
 
 # What is installed is asked of dpkg alone, so that a second run is instant and silent.
@@ -13,6 +13,10 @@ wanted="gcc libc6-dev cmake ninja-build pkg-config liburing-dev libjemalloc-dev 
 if [ "${1:-build}" = test ]; then
     wanted="$wanted g++ binutils libcriterion-dev valgrind python3 spin clang
         curl wrk nginx-light openssl socat redis-server"
+elif [ "${1:-build}" = bench ]; then
+    # The peers of bench/io/run.
+    wanted="$wanted python3 golang-go libuv1-dev nginx-light openssl wrk fio curl
+        python3-uvloop python3-httpx python3-aiofiles cargo librust-tokio-dev"
 fi
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

@@ -9,10 +9,12 @@
  * Each section is a coroutine of its own and can be read alone; what it says is what
  * the tutorial says with asyncio.  <magpie/async.h> explains each keyword.
  *
- * Left out until magpie has it: the HTTP client of the "two that everybody uses",
- * and the lines of a file as an iterable.
+ * The HTTP client's section asks a server of its own, or what FUNDAMENTALS_URL in the environment
+ * names.
  */
 #include <magpie/async.h>
+#include <magpie/http_client.h>
+#include <magpie/server.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,6 +163,11 @@ async(void, read_file, (const char *, path))
         struct mag_str content = await(mag_file_read_all_co(f));
         fwrite(content.ptr, 1, content.len, stdout);
     }
+    async_with(mag_file, f, path, "a")
+        await(mag_file_write(f, "again, in lines", 15));
+    async_with(mag_file, f, path, "r")
+        async_for(struct mag_str, line, mag_file_lines(f))
+            printf("a line: %s\n", line.ptr);
     return 0;
 }
 
@@ -173,6 +180,41 @@ async(void, files)
     close(fd);
     int rc = await_rc(read_file(path), NULL); /* except: the file is to be removed */
     unlink(path);
+    return rc;
+}
+
+/* The other one that everybody uses. */
+async(void, fetch, (const char *, url))
+{
+    async_with(mag_http_client, client, .timeout = 5 * MAG_SECOND) {
+        struct mag_http_response *response = await(mag_http_get_co(client, url));
+        printf("%d, %zu bytes\n", response->status, response->body.len);
+    }
+    return 0;
+}
+
+/* Somebody to ask: one answer to whatever comes. */
+static int say_hello(struct mag_stream *s, void *arg)
+{
+    struct mag_str line;
+    (void)arg;
+    while (await(mag_stream_readline(s, &line)) > 2)
+        continue; /* the request, up to its empty line */
+    return mag_stream_puts(s, "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello, World!");
+}
+
+async(void, http)
+{
+    const char *given = getenv("FUNDAMENTALS_URL");
+    if (given)
+        return await_rc(fetch(given), NULL);
+    struct mag_server *server;
+    char url[40];
+    await(mag_server_start(&server, say_hello, NULL,
+                           &(struct mag_serve_options){ .host = "127.0.0.1" }));
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/", mag_server_port(server));
+    int rc = await_rc(fetch(url), NULL);
+    mag_server_free(server);
     return rc;
 }
 
@@ -394,6 +436,7 @@ MAKE(awaitables)
 MAKE(patterns)
 MAKE(with_resource)
 MAKE(files)
+MAKE(http)
 MAKE(iteration)
 MAKE(structured)
 MAKE(errors)
@@ -410,6 +453,7 @@ static const struct section {
     SECTION(patterns, "sequential, concurrent, limited, with errors"),
     SECTION(with_resource, "async with"),
     SECTION(files, "async with a file"),
+    SECTION(http, "async with an HTTP client"),
     SECTION(iteration, "async for, generators, iterators by hand"),
     SECTION(structured, "task groups, timeouts, cancellation, as completed"),
     SECTION(errors, "an error and the places it passed"),

@@ -21,8 +21,12 @@
 #include <magpie/fork.h>
 #include <magpie/net.h>
 #include <magpie/file.h>
+#include <magpie/dir.h>
 #include <magpie/process.h>
 #include <magpie/signal.h>
 #include <magpie/resolve.h>
+#include <magpie/stream.h>
+#include <magpie/server.h>
+#include <magpie/udp.h>
 
 #endif

@@ -36,6 +36,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "inflight.h"
 #include "mem.h"
 #include "misuse.h"
 #include "op.h"
@@ -337,6 +338,20 @@ int mag_process_kill(struct mag_process *p)
 
 /* ---- closing --------------------------------------------------------------------------- */
 
+/* Other tasks may be reading and writing: these get -EBADF.  (Closed under them, a pipe that a
+ * child of the child holds open would keep them; with epoll(7) nothing would ever wake them.) */
+static void close_used(int *fd)
+{
+    struct mag_closer c;
+
+    if (*fd < 0)
+        return;
+    mag_inflight_close(&c, *fd);
+    (void)mag_sys_close(*fd);
+    mag_inflight_closed(&c);
+    *fd = -1;
+}
+
 /* A group is killed also when its first process has ended: others may be left. */
 static void kill_and_wait(struct mag_process *p)
 {
@@ -357,7 +372,9 @@ int mag_process_close(struct mag_process *p)
     if (p == NULL || p->pid <= 0)
         return 0;
     kill_and_wait(p);
-    close_pipes(p);
+    close_used(&p->in);
+    close_used(&p->out);
+    close_used(&p->err);
     mag_unclosed_remove(p->pidfd); /* before the number can be another's */
     close_fd(&p->pidfd);
     mag_mem_free(p->private_content[0]);

@@ -579,9 +579,22 @@ static inline int mag_shield_enter_(struct mag_scope *shield, mag_time grace)
 /* async_with(mag_file, f, path, mode) */
 async_resource(mag_file)
 
+/* async_with(mag_temp_file, t, prefix or NULL); async_with(mag_temp_dir, d, prefix or NULL);
+ * async_with(mag_replacing, r, path, mode) { ... await(mag_replacing_commit(r)); } */
+async_resource(mag_temp_file)
+async_resource(mag_temp_dir)
+async_resource(mag_replacing)
+
 /* async_with(mag_process, p, &options); async_with(mag_signals, s, MAG_SIGNAL(SIGHUP)) */
 async_resource(mag_process)
 async_resource(mag_signals)
+
+/* async_with(mag_stream, s, host, port).  A task that is cancelled sends nothing more at the end:
+ * hence the grace, which is over at once. */
+async_resource(mag_stream, .grace = 1)
+
+/* async_with(mag_udp, u, host, port) */
+async_resource(mag_udp)
 
 /* async_with(mag_exit_stack, st) { mag_exit_stack_push(st, fn, arg); } */
 async_resource(mag_exit_stack)

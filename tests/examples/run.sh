@@ -66,6 +66,7 @@ expect 0 "The future's result: 42" fundamentals awaitables
 expect 0 'Results: OK, EIO, OK' fundamentals patterns
 expect 0 'Releasing resource db...' fundamentals with_resource
 expect 0 'Hello from a file!' fundamentals files
+expect 0 'a line: again, in lines' fundamentals files
 expect 0 '1, then the end' fundamentals iteration
 grep -qx 'T-minus 1' out && { echo 'FAIL  break does not leave the loop'; failures=$((failures + 1)); }
 expect 0 'The race was won by number 1, with 7' fundamentals structured
@@ -129,6 +130,30 @@ says 'ENOENT'
 expect 1 '' cp from /dev/full
 says 'ENOSPC'
 [ "$(wc -c <from)" = 5000001 ] || { echo 'FAIL  from has changed'; failures=$((failures + 1)); }
+
+# ---- files -----------------------------------------------------------------------------------
+
+expect 0 'usage: files \[lines \|.*' files --help
+expect 2 '' files nonsense
+expect 0 '567 was sent' files
+for line in 'first: one' 'then: 5 bytes' 'settings: colour = blue' 'with a limit of 4 bytes: EFBIG' \
+    'replaced: colour = green' 'a temporary file of 7 bytes, without a name' 'after the write: 10' \
+    "read 20: 'head' and ', body'" "at 20: 'head'" 'through a pipe, without positions' \
+    'old: 0, new: 1' 'a second name: EEXIST' 'old is a link: yes, to new' 'readable: yes' \
+    'room is left: yes' 'copied 10 of 10' '2 entries' 'in deep: er'; do
+    grep -Eqx -- "$line" out && continue
+    echo "FAIL  files does not say '$line'"
+    failures=$((failures + 1))
+done
+says 'done, without a trace'
+printf 'one\ntwo\nthree' >three
+expect 0 '3 lines, 11 bytes in them, in three' files count three
+[ "$(cat three | "$examples/files" count)" = '3 lines, 11 bytes in them, in standard input' ] || {
+    echo 'FAIL  files count: of a pipe'
+    failures=$((failures + 1))
+}
+expect 1 '' files count /no/such/file
+says 'files: No such file or directory'
 
 # ---- generators --------------------------------------------------------------------------------
 
@@ -316,6 +341,22 @@ expect 2 '' resolve -t 0 localhost
 expect 0 'localhost: .*(127\.0\.0\.1|::1).*' resolve localhost 127.0.0.1
 expect 1 'no-such-host\.invalid: .* \(E[A-Z]+\)' resolve no-such-host.invalid
 
+# ---- streams -----------------------------------------------------------------------------------
+
+expect 0 'usage: streams \[lines \|.*' streams --help
+expect 2 '' streams nonsense
+expect 0 'hello, magpie' streams
+for line in 'a line: 2' 'the rest: 14 bytes; at the end: yes' 'until either: one;' 'until --: two--' \
+    'more than the limit: EMSGSIZE' 'but it is there: much too' 'and the rest of it:  long;' \
+    'HEAD, then ENODATA after 13 bytes: body, cut sho' 'a netstring: <world>' 'a netstring: <>' \
+    'never more than 4000 bytes waited: yes; after the drain 0' 'asked: question' \
+    'answered: answer' 'after the end: EPIPE' 'after the abort: EBADF, descriptor -1' \
+    'each says the same of us: yes' 'a unix socket: unix:@magpie-example' 'THROUGH A PROCESS'; do
+    grep -Fqx -- "$line" out && continue
+    echo "FAIL  streams does not say '$line'"
+    failures=$((failures + 1))
+done
+
 # ---- descriptors, echo -------------------------------------------------------------------------
 
 expect 0 'usage: descriptors \[vectors.*' descriptors --help
@@ -335,6 +376,7 @@ expect 1 '' echo -a 192.0.2.1
 says 'echo: 192.0.2.1 port 7777: Cannot assign requested address'
 expect 0 '300 clients got back what they had sent' echo --self-test 300
 expect 0 '20 connections served, 499200 bytes sent back' echo --self-test
+: >out # of the one before
 "$examples/echo" -p 0 >out 2>err </dev/null &
 pid=$!
 for i in $(seq 200); do
@@ -356,6 +398,110 @@ else
     echo "FAIL  echo, terminated: status $status, '$one $two'"
     cat out err
     failures=$((failures + 1))
+fi
+
+# ---- fundamentals http, requests, fetch (which tests/fetch tries in earnest) ---------------------
+
+if [ -x "$examples/requests" ]; then
+    expect 0 '200, 13 bytes' fundamentals http
+    expect 0 'usage: requests \[URL\]' requests --help
+    expect 2 '' requests one two
+    expect 1 '' requests http://127.0.0.1:1/
+    expect 0 'EPROTONOSUPPORT: unsupported scheme' requests
+    for line in 'get: 200, GET /echo with 0 bytes' 'post: 200, POST /echo with 3 bytes' \
+        'form: 200, POST /echo\?page=1 with 19 bytes' 'upload: 200, PUT /echo with 10 bytes' \
+        'its end after several pieces: yes, ok' 'cookie: 1'; do
+        grep -Eqx -- "$line" out && continue
+        echo "FAIL  requests does not say '$line'"
+        failures=$((failures + 1))
+    done
+    expect 0 'usage: fetch \[-qk\].*' fetch --help
+    expect 2 '' fetch
+    expect 1 '' fetch -t 2 -w 0.01 http://127.0.0.1:1/
+    says 'fetch: http://127.0.0.1:1/: .*'
+fi
+
+# ---- tls ---------------------------------------------------------------------------------------
+
+if [ -x "$examples/tls" ]; then # not without OpenSSL
+    expect 0 'usage: tls' tls --help
+    expect 2 '' tls get localhost
+    expect 2 '' tls get localhost 70000 /
+    expect 1 '' tls serve /no/cert /no/key
+    says 'tls: /no/cert: No such file or directory'
+    expect 1 '' tls get 127.0.0.1 1 /
+    says 'tls: 127.0.0.1 port 1: Connection refused'
+    expect 0 "as example.org: EKEYREJECTED: host name mismatch: 'example.org' was wanted, .* for localhost" tls
+    for line in 'as localhost: over http/1.0' '    resumed: yes' 'plain: 220 go ahead.*' \
+        'TLSv1.3: 250 and now nobody listens.*'; do
+        grep -Eqx -- "$line" out && continue
+        echo "FAIL  tls does not say '$line'"
+        failures=$((failures + 1))
+    done
+fi
+
+# ---- server, proxy, redis, udp: what they do with others is in tests/servers ---------------------------
+
+expect 0 'usage: server \[PORT\]' server --help
+expect 2 '' server -1
+expect 0 'bird -> magpie and goodbye' server
+for line in 'SET bird magpie -> OK' 'closed: the end' 'aborted: Connection reset by peer' \
+    'stopped: the end' '3 connections, 1 failed'; do
+    grep -Eqx -- "$line" out && continue
+    echo "FAIL  server does not say '$line'"
+    failures=$((failures + 1))
+done
+expect 0 'usage: proxy \[-v\] \[-a ADDRESS\].*' proxy --help
+expect 2 '' proxy
+expect 2 '' proxy -c 0 127.0.0.1 80
+expect 1 '' proxy -a 192.0.2.1 127.0.0.1 80
+says 'proxy: 192.0.2.1: Cannot assign requested address'
+expect 0 'usage: redis \[-a ADDRESS\].*' redis --help
+expect 2 '' redis
+expect 1 '' redis -s "$work/no-such.sock" PING
+says 'no-such.sock: No such file or directory'
+expect 0 'usage: udp \[serve.*' udp --help
+expect 2 '' udp nonsense
+expect 1 '' udp ping no-such-host.invalid 1
+expect 0 "32 datagrams came back, the first, 'a', from 127.0.0.1:[0-9]+" udp
+for line in '3 of 3 came back' 'a long\.\.\. it was 10 bytes long' 'one hello, and 10 bytes have arrived'; do
+    grep -Eqx -- "$line" out && continue
+    echo "FAIL  udp does not say '$line'"
+    failures=$((failures + 1))
+done
+
+# ---- httpd, web (tests/httpd meets the former) ----------------------------------------------------
+
+if [ -x "$examples/httpd" ]; then
+    expect 0 'usage: httpd \[-a ADDRESS\].*' httpd --help
+    expect 2 '' httpd
+    expect 0 'usage: web \[PORT\].*' web --help
+    expect 2 '' web nonsense
+    "$examples/web" 0 >out 2>err &
+    pid=$!
+    for i in $(seq 300); do
+        grep -q http out && break
+        sleep 0.01
+    done
+    web=$(cat out)
+    if command -v curl >/dev/null; then
+        answers=$(curl -s "${web}hello/a%20b" "${web}clock?2" -d x=y "${web}echo" |
+            tr '0-9' '#' | tr '\n' ' ')
+        answers="$answers$(seq 100000 | curl -s --data-binary @- "${web}count")"
+        answers="$answers$(curl -s -A me "${web}headers" | grep -c '^User-Agent: me')"
+        # curl posts to all of its URLs
+        wanted="not like this not like this x=y588895 bytes, 100000 lines1"
+        if [ "$answers" = "$wanted" ] && [ "$(curl -s "${web}hello/a%20b")" = 'Hello, a b!' ] &&
+            [ "$(curl -s "${web}clock?2" | grep -c '^..:..:..$')" = 2 ]; then
+            echo 'ok    web, asked by curl'
+        else
+            echo "FAIL  web, asked by curl: $answers"
+            failures=$((failures + 1))
+        fi
+    fi
+    kill $pid
+    wait $pid
+    [ $? -eq 0 ] || { echo 'FAIL  web, terminated'; failures=$((failures + 1)); }
 fi
 
 # ---- is any left out? --------------------------------------------------------------------------

@@ -6,9 +6,10 @@
 # usage: run.sh SOURCE_DIR BUILD_DIR        CC names the compiler
 #        run.sh --update                    write the true line counts into the reading list
 #
-# A program is a block that begins with ```c.  One with a main() is linked and must exit 0
-# within 10 seconds; the others are compiled only.  A block ```text output after it is what it
-# prints.  Files that the README links to must exist, and the line counts of its reading list
+# A program is a block that begins with ```c.  One with a main() is linked with the libraries that
+# its headers belong to, and must exit 0 within 10 seconds; if such a library was not built, and
+# without a main(), it is compiled only.  A block ```text output after it is what it prints.
+# There is a certificate for it: chain.pem and key.pem.  Files that the README links to must exist, and the line counts of its reading list
 # must be near the truth.
 set -u
 if [ "${1:-}" = --update ]; then
@@ -19,6 +20,8 @@ if [ "${1:-}" = --update ]; then
     exit
 fi
 source=${1:?usage: run.sh SOURCE BUILD} build=${2:?usage: run.sh SOURCE BUILD}
+# Programs run in a directory of their own.
+source=$(cd "$source" && pwd) && build=$(cd "$build" && pwd) || exit 1
 : "${CC:=cc}"
 readme=$source/README.md
 if [ ! -f "$readme" ]; then
@@ -42,6 +45,22 @@ awk -v dir="$work" '
     file     { print > file }
 ' "$readme"
 
+# As the README says; without openssl what needs it is not run.
+openssl req -x509 -newkey rsa:2048 -nodes -keyout "$work/key.pem" -out "$work/chain.pem" \
+    -subj /CN=localhost -addext subjectAltName=DNS:localhost 2>/dev/null
+
+# The libraries of a program, as its headers say; 1 if one of them was not built.
+libraries() { # FILE
+    local lib libs="$build/libmagpie.so"
+
+    for lib in tls http; do
+        grep -q "^#include <magpie/$lib" "$1" || continue
+        [ -e "$build/libmagpie-$lib.so" ] || return 1
+        libs="$build/libmagpie-$lib.so $libs"
+    done
+    echo "$libs"
+}
+
 n=0
 for file in "$work"/line*.c; do
     [ -e "$file" ] || break
@@ -53,7 +72,13 @@ for file in "$work"/line*.c; do
         continue
     fi
     grep -q '^int main(' "$file" || continue
-    $CC "$work/$name.o" "$build/libmagpie.so" -pthread -Wl,-rpath,"$build" -o "$work/$name" ||
+    libs=$(libraries "$file") || { echo "$name is not run: its library was not built"; continue; }
+    if grep -q '"chain.pem"' "$file" && [ ! -e "$work/chain.pem" ]; then
+        echo "$name is not run: there is no openssl"
+        continue
+    fi
+    # shellcheck disable=SC2086
+    $CC "$work/$name.o" $libs -pthread -Wl,-rpath,"$build" -o "$work/$name" ||
         { fail "$name does not link"; continue; }
     (cd "$work" && timeout 10 "./$name" >"$name.out" 2>"$name.err" </dev/null) ||
         { cat "$work/$name.out" "$work/$name.err"; fail "$name ends with an error"; }

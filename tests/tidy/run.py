@@ -87,7 +87,7 @@ def calls(*names):
 
 # sys_file.c is the part of sys.c that only io/ needs, sys_wait.c what an embedded runtime needs, sys_debug.c reports; symbol.c writes reports only, and
 # trace.c prints to a stream that the user hands it.
-SYS = {"sys.c", "sys_poll.c", "sys_file.c", "sys_wait.c", "sys_debug.c", "sys_process.c", "sys_name.c", "sys_net.c"}
+SYS = {"sys.c", "sys_poll.c", "sys_file.c", "sys_wait.c", "sys_debug.c", "sys_process.c", "sys_name.c", "sys_net.c", "sys_listen.c"}
 
 DOORS = [
     # what                  files that may                            what it looks like

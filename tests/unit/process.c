@@ -8,6 +8,7 @@
 #include "children.h"
 #include "sys.h"
 
+#include <magpie/net.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -591,6 +592,39 @@ async(void, closes_cancelled)
 Test(process, closed_although_cancelled)
 {
     RUN_CLEAN(closes_cancelled(), 0);
+}
+
+/* Somebody reads its output, which a child of the child keeps open. */
+async(int, reads_one, (int, fd), (uint32_t *, has_begun))
+{
+    char c;
+
+    mag_store_release(has_begun, 1);
+    return mag_read(fd, &c, 1);
+}
+
+async(void, closes_while_read)
+{
+    struct mag_process p;
+    uint32_t has_begun = 0;
+    mag_time before = mag_now();
+
+    SHOULD(mag_process_start(&p, &(struct mag_process_options){
+                                     .argv = PROGRAM("/bin/sh", "-c", "sleep 2 & wait"),
+                                     .out = { .kind = MAG_STDIO_PIPE } }) == 0);
+    __auto_type reader = spawn(reads_one(p.out, &has_begun));
+    while (!mag_load_acquire(&has_begun))
+        await(mag_yield());
+    await(mag_sleep(5 * MAG_MS));
+    SHOULD(mag_process_close(&p) == 0);
+    SHOULD(await_rc(reader, NULL) == -EBADF);
+    SHOULD(mag_now() - before < MAG_SECOND * 19 / 10);
+    return 0;
+}
+
+Test(process, closed_while_somebody_reads)
+{
+    RUN_CLEAN(closes_while_read(), 0);
 }
 
 /* A cancel leaves the process, and communicate, as they are. */
