@@ -7,6 +7,7 @@
 #
 # Installs to a temporary prefix; builds and runs consumer.c through pkg-config (shared, static)
 # and find_package (shared, static), and consumer.cpp as C++11; looks at what the libraries export.
+# The same with consumer_http.c for magpie-http and magpie-tls, where they were built.
 set -eu
 source=$1 build=$2
 : "${CC:=cc}" "${CXX:=c++}"
@@ -22,7 +23,12 @@ cmake --install "$build" --prefix "$prefix" >"$work/log" || { cat "$work/log"; f
 lib=$(dirname "$(find "$prefix" -name libmagpie.a)")
 export PKG_CONFIG_PATH="$lib/pkgconfig"
 # The prefix in magpie.pc is the configured one; pkg-config is told the real one.
-pkg() { pkg-config --define-variable=prefix="$prefix" "$@" magpie; }
+pkg_of() { # LIBRARY OPTION...
+    library=$1
+    shift
+    pkg-config --define-variable=prefix="$prefix" "$@" "$library"
+}
+pkg() { pkg_of magpie "$@"; }
 
 say "what the libraries export"
 other=$(nm -D --defined-only "$lib/libmagpie.so" | awk '$3 !~ /^mag_/ { print $3 }')
@@ -30,6 +36,11 @@ other=$(nm -D --defined-only "$lib/libmagpie.so" | awk '$3 !~ /^mag_/ { print $3
 nm -D --defined-only "$lib/libmagpie.so" | grep -q ' mag_version$' || fail "mag_version is not exported"
 other=$(nm -g --defined-only "$lib/libmagpie.a" | awk 'NF == 3 && $3 !~ /^mag_/ { print $3 }')
 [ -z "$other" ] || fail "libmagpie.a has global names: $other"
+for name in magpie-tls magpie-http; do
+    [ -e "$lib/lib$name.so" ] || continue
+    other=$(nm -D --defined-only "$lib/lib$name.so" | awk '$3 !~ /^mag_/ { print $3 }')
+    [ -z "$other" ] || fail "lib$name.so exports: $other"
+done
 readelf -d "$lib/libmagpie.so" | grep -q 'SONAME.*\[libmagpie\.so\.0\]' || fail "SONAME is not libmagpie.so.0"
 
 say "C through pkg-config, shared"
@@ -57,6 +68,18 @@ cmake -G Ninja -S "$here" -B "$work/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE
 cmake --build "$work/cmake" >"$work/log" 2>&1 || { cat "$work/log"; fail "build"; }
 "$work/cmake/consumer"
 "$work/cmake/consumer-static"
+if [ -e "$lib/libmagpie-http.so" ]; then
+    say "magpie-http: find_package, shared and static; pkg-config, shared; C++11"
+    "$work/cmake/consumer-http"
+    "$work/cmake/consumer-http-static"
+    # shellcheck disable=SC2046
+    $CC -std=c11 -Wall -Werror "$here/consumer_http.c" $(pkg_of magpie-http --cflags --libs) \
+        -Wl,-rpath,"$lib" -o "$work/http"
+    "$work/http"
+    # shellcheck disable=SC2046
+    printf '#include <magpie/tls.h>\n#include <magpie/http_client.h>\n#include <magpie/http_server.h>\n' |
+        $CXX -std=c++11 -Wall -Wextra -Werror -fsyntax-only -x c++ - $(pkg_of magpie-http --cflags)
+fi
 
 if [ -x "$prefix/bin/magpie-bench" ]; then
     say "magpie-bench is installed"
