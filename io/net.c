@@ -115,13 +115,16 @@ struct held {
     struct mag_op poll; /* here, because a close may look at it until the end */
 };
 
-/* Waits until the descriptor is ready: the events, or -errno. */
-static int wait_ready(struct held *h, unsigned events)
+/* Waits until the descriptor is ready: the events, or -errno.  The other one that the call
+ * holds, or NULL: a close of that ends this wait, too. */
+static int wait_ready(struct held *h, struct held *other, unsigned events)
 {
     int rc;
 
     do {
         rc = mag_inflight_enter(&h->f, &h->poll);
+        if (rc == 0 && other)
+            rc = mag_inflight_enter(&other->f, &h->poll);
         if (rc < 0)
             break;
         h->poll = (struct mag_op){ .code = MAG_OP_POLL, .fd = h->f.fd, .flags = events };
@@ -166,11 +169,11 @@ static int attempt(struct held *h, struct mag_op *op, unsigned events)
     if (MAG_LIKELY(rc >= 0))
         return rc;
     if (is_connecting(op, rc)) {
-        rc = wait_ready(h, POLLOUT);
+        rc = wait_ready(h, NULL, POLLOUT);
         return rc < 0 ? rc : error_of_socket(op->fd);
     }
     if (rc == -EAGAIN && events && !is_dont_wait(op)) {
-        rc = wait_ready(h, events);
+        rc = wait_ready(h, NULL, events);
         return rc < 0 ? rc : AGAIN;
     }
     return is_repeated(op, rc) ? AGAIN : rc;
@@ -353,11 +356,11 @@ static bool is_patient(const struct mag_op *op)
 }
 
 /* On the spot if it is ready, which it mostly is. */
-static int await_ready(struct held *h, unsigned events)
+static int await_ready(struct held *h, struct held *other, unsigned events)
 {
     int rc = mag_sys_poll_one(h->f.fd, events, 0);
 
-    return rc != 0 ? rc : wait_ready(h, events);
+    return rc != 0 ? rc : wait_ready(h, other, events);
 }
 
 static bool is_pipe_or_non_blocking_socket(int fd)
@@ -416,9 +419,9 @@ static int splice_turn(struct held *from, struct held *to, struct mag_op *op, bo
         return rc;
     rc = 0;
     if (is_patient(op))
-        rc = await_ready(from, POLLIN);
+        rc = await_ready(from, to, POLLIN);
     if (rc >= 0 && is_patient(op))
-        rc = await_ready(to, POLLOUT);
+        rc = await_ready(to, from, POLLOUT);
     if (rc < 0 || is_quick)
         return rc < 0 ? rc : AGAIN;
     rc = splice_attempt(from, to, op, false);
@@ -469,6 +472,8 @@ int mag_splice(int from, int64_t *from_offset, int to, int64_t *to_offset, size_
                          .flags = flags };
     int rc;
 
+    if (from == to) /* never a splice, and held twice it could not be closed */
+        return from < 0 ? -EBADF : -EINVAL;
     rc = mag_wait_in_task() ? splice_in_task(&op, to) : splice_outside(&op, to);
     if (rc > 0 && from_offset)
         *from_offset += rc;

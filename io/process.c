@@ -40,13 +40,13 @@
 #include "mem.h"
 #include "misuse.h"
 #include "op.h"
-#include "ring.h"
 #include "sys_process.h"
 #include "unclosed.h"
 #include "wait.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <magpie/net.h>
 #include <magpie/process.h>
 #include <magpie/scope.h>
 #include <poll.h>
@@ -237,19 +237,6 @@ int mag_process_enter(struct mag_process *p, const struct mag_process_options *o
 
 /* ---- its end ------------------------------------------------------------------------------ */
 
-/* Until a descriptor is ready for it: the events. */
-static int poll_fd(int fd, unsigned events)
-{
-    struct mag_op op;
-    int rc;
-
-    do {
-        op = (struct mag_op){ .code = MAG_OP_POLL, .fd = fd, .flags = events };
-        rc = mag_wait_op(&op);
-    } while (rc == -EINTR);
-    return rc;
-}
-
 static int status_of(const siginfo_t *info)
 {
     return info->si_code == CLD_EXITED ? info->si_status : -info->si_status;
@@ -304,7 +291,7 @@ int mag_process_wait(struct mag_process *p, int *status)
     if (p == NULL || p->pid <= 0)
         return -ESRCH;
     while (!reap(p)) {
-        rc = mag_wait_in_task() ? poll_fd(p->pidfd, POLLIN) : block_until_end(p);
+        rc = mag_wait_in_task() ? mag_poll_fd(p->pidfd, POLLIN) : block_until_end(p);
         if (rc < 0)
             return rc;
     }
@@ -376,7 +363,7 @@ int mag_process_close(struct mag_process *p)
     close_used(&p->out);
     close_used(&p->err);
     mag_unclosed_remove(p->pidfd); /* before the number can be another's */
-    close_fd(&p->pidfd);
+    close_used(&p->pidfd);
     mag_mem_free(p->private_content[0]);
     mag_mem_free(p->private_content[1]);
     make_closed(p);
@@ -407,7 +394,7 @@ static int feed_all(struct feed *f)
             break;
         rc = (int)mag_sys_write_quiet(f->p->in, f->input, f->n < PIPE_BYTES ? f->n : PIPE_BYTES);
         if (rc == -EAGAIN) {
-            rc = poll_fd(f->p->in, POLLOUT);
+            rc = mag_poll_fd(f->p->in, POLLOUT);
         } else if (rc == -EINTR) {
             rc = 0;
         } else if (rc > 0) {
@@ -469,7 +456,7 @@ static int drain_all(const struct drain *d)
     do {
         rc = grow(d->content, &room, len);
         if (rc == 0)
-            rc = mag_op_read(*d->fd, *d->content + len, room - len, MAG_OP_HERE);
+            rc = mag_read(*d->fd, *d->content + len, room - len);
         if (rc > 0 && d->is_wanted)
             len += (size_t)rc;
         if (len > d->limit)

@@ -26,9 +26,16 @@
  * and waits for them in mag_group_leave.  The deadline is a scope of root's around the group of
  * halls, which a stop brings forward from never: when it fires, groups cancel what is in them.
  *
+ * Where connections have requests, only those are ended that wait for one, and not by a
+ * shutdown(2): a part of the next request may have come in this very moment, and its rest must not
+ * be lost.  What they wait in is interrupted instead, again and again until they have noticed
+ * (one may be on its way into its read, or out of it with bytes); then each looks whether
+ * there is anything to be served, and never waits again.
+ *
  * A descriptor is shut down only with the hall's lock held, and the record forgets it under that
  * lock before the stream closes it (struct mag_stream_owner): so no number is shut down that is
- * somebody else's by now.
+ * somebody else's by now.  An interrupt takes longer than a lock may be held: `is_held' keeps the
+ * stream from closing it meanwhile.
  *
  * A quiet connection, which waits in a read, costs 12.6 KiB: two pages of its stack, one of the
  * stream's buffer, and some 600 bytes (19,000 of them, tests/stress/connections.c).
@@ -87,6 +94,7 @@ struct connection {
     uint64_t number;               /* [const] in its hall                          */
     int fd;                        /* [hall->lock] -1: closed, or being closed     */
     bool is_waiting;               /* [hall->lock] for a request                   */
+    bool is_held;                  /* [hall->lock] fd must stay open               */
     bool is_aborted;               /* [hall->lock]                                 */
     struct mag_stream stream;      /* [task]                                       */
 };
@@ -139,9 +147,21 @@ static void closing(struct mag_stream *s)
 {
     struct connection *c = mag_container_of(s, struct connection, stream);
 
+    struct mag_scope shield;
+    bool is_shielded = false;
+
     mag_spin_lock(&c->hall->lock);
+    while (c->is_held) {
+        mag_spin_unlock(&c->hall->lock);
+        if (!is_shielded)
+            is_shielded = mag_shield_enter(&shield, MAG_NEVER, NULL) == 0;
+        (void)mag_yield();
+        mag_spin_lock(&c->hall->lock);
+    }
     c->fd = -1;
     mag_spin_unlock(&c->hall->lock);
+    if (is_shielded)
+        (void)mag_scope_leave(&shield, 0);
 }
 
 static struct connection *record(struct hall *h, int fd)
@@ -229,13 +249,6 @@ static void sweep(struct hall *h, void (*to_one)(struct connection *c, struct ma
 
 /* ---- one connection --------------------------------------------------------------------------- */
 
-static void drain_one(struct connection *c, struct mag_task **task)
-{
-    (void)task;
-    if (!c->hall->server->options.has_requests || c->is_waiting)
-        end_reading(c);
-}
-
 static void close_one(struct connection *c, struct mag_task **task)
 {
     (void)task;
@@ -250,14 +263,48 @@ static void abort_one(struct connection *c, struct mag_task **task)
         mag_fetch_add(&c->task->extra_refs, 1);
 }
 
-/* Who waits for a request when the server stops need not wait any longer. */
-static void wait_begin(struct connection *c)
+/* Once: interrupts all who wait for a request.  Whether there was any. */
+static bool interrupt_all(struct hall *h)
+{
+    struct connection mark = { .hall = NULL }, *c;
+    bool is_any = false;
+
+    mag_spin_lock(&h->lock);
+    mark.number = h->n_records;
+    mag_list_push_front(&h->open, &mark.link);
+    while ((c = step(h, &mark)) != NULL) {
+        if (!c->is_waiting || c->fd < 0)
+            continue;
+        is_any = c->is_held = true;
+        mag_spin_unlock(&h->lock);
+        mag_transport_socket.interrupt(mag_transport_self(c->fd));
+        mag_spin_lock(&h->lock);
+        c->is_held = false;
+    }
+    mag_list_remove(&mark.link);
+    mag_spin_unlock(&h->lock);
+    return is_any;
+}
+
+static void drain(struct hall *h)
+{
+    mag_time nap = 20 * MAG_US;
+
+    if (!h->server->options.has_requests) {
+        sweep(h, close_one);
+        return;
+    }
+    while (interrupt_all(h) && mag_sleep(nap) == 0)
+        nap = nap < MAG_MS ? 2 * nap : nap;
+}
+
+/* False: the server stops, and who would wait for a request need not. */
+static bool wait_begin(struct connection *c)
 {
     mag_spin_lock(&c->hall->lock);
-    c->is_waiting = true;
-    if (mag_load_acquire(&c->hall->server->is_draining))
-        end_reading(c);
+    c->is_waiting = !mag_load_acquire(&c->hall->server->is_draining);
     mag_spin_unlock(&c->hall->lock);
+    return c->is_waiting;
 }
 
 static void wait_end(struct connection *c)
@@ -265,6 +312,17 @@ static void wait_end(struct connection *c)
     mag_spin_lock(&c->hall->lock);
     c->is_waiting = false;
     mag_spin_unlock(&c->hall->lock);
+}
+
+/* The server stops: what has come all the same is served. */
+static int fill_if_any(struct mag_stream *s, struct connection *c)
+{
+    char byte;
+    int rc = c->fd < 0 ? -EBADF : mag_recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    if (rc > 0)
+        rc = mag_stream_fill(s);
+    return rc < 0 && rc != -ECANCELED ? 0 : rc;
 }
 
 int mag_stream_wait_request(struct mag_stream *s)
@@ -278,9 +336,12 @@ int mag_stream_wait_request(struct mag_stream *s)
         return (int)n;
     if (c == NULL)
         return mag_stream_fill(s);
-    wait_begin(c);
+    if (!wait_begin(c))
+        return fill_if_any(s, c);
     rc = mag_stream_fill(s);
     wait_end(c);
+    if (rc == -EBADF && mag_stream_is_draining(s)) /* interrupted, perhaps */
+        return fill_if_any(s, c);
     /* TLS calls an end without a goodbye an error */
     return rc < 0 && rc != -ECANCELED && mag_stream_is_draining(s) ? 0 : rc;
 }
@@ -312,8 +373,8 @@ static int enter(struct connection *c)
     c->stream.owner = &c->owner;
     c->task = self;
     is_aborted = c->is_aborted;
-    if (mag_load_acquire(&c->hall->server->is_draining))
-        drain_one(c, NULL);
+    if (mag_load_acquire(&c->hall->server->is_draining) && !c->hall->server->options.has_requests)
+        end_reading(c);
     mag_spin_unlock(&c->hall->lock);
     return is_aborted ? -ECANCELED : 0;
 }
@@ -567,7 +628,7 @@ static int hall_body(void *frame, void *result)
         rc = keep_door(h, &connections);
     close_door(h->server);
     if (rc == 0)
-        sweep(h, drain_one);
+        drain(h);
     rc = mag_group_leave(&connections, rc);
     close_the_rest(h);
     return rc;

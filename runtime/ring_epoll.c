@@ -706,10 +706,19 @@ static void place(struct epoll_ring *e, struct mag_op *op, int32_t rc)
         post(e, op, rc);
 }
 
-/* Invariant 4: others may be waiting for the same. */
+static bool is_impatient(const struct mag_op *op)
+{
+    bool is_of_socket = op->code >= MAG_OP_SEND && op->code <= MAG_OP_RECVMSG;
+    bool is_vector =
+        op->code == MAG_OP_WRITE || op->code == MAG_OP_READV || op->code == MAG_OP_WRITEV;
+
+    return (is_of_socket && (op->flags & MSG_DONTWAIT)) || (is_vector && (op->flags & RWF_NOWAIT));
+}
+
+/* Invariant 4: others may be waiting for the same; who will not wait cannot be behind them. */
 static bool is_after_others(struct epoll_ring *e, const struct mag_op *op)
 {
-    int list = hows[op->code].list;
+    int list = is_impatient(op) ? LISTS : hows[op->code].list;
     struct record *r = list < POLLERS ? find_record(e, op->fd) : NULL;
 
     return r && !mag_fifo_empty(&r->waiting[list]);

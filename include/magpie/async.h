@@ -54,7 +54,7 @@
  * race, async_queue, queue_put, queue_get, queue_put_rc, queue_get_rc, queue_items.
  * Everything else begins with mag_ or MAG_.
  *
- * Not here: the HTTP client of the tutorial.
+ * The HTTP client of the tutorial is in <magpie/http_client.h>, a library of its own.
  *
  * Limits: the type of an argument or a result must be writable in front of a name
  * and without a comma at top level (typedef function pointers; no arrays), and 16

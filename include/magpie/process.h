@@ -118,7 +118,9 @@ MAG_API int mag_process_communicate(struct mag_process *p, const void *input, si
 
 /*
  * Kills it if it still runs, waits for its end, closes its descriptors and frees its
- * content.  0; again: nothing happens.  Suspends; not a cancellation point.
+ * content.  0; again: nothing happens.  Tasks that wait, communicate, or read and write its pipes
+ * by <magpie/net.h> get -EBADF (a wait may have its status instead); they must not touch *p after
+ * that, and it must live until they have ended.  Suspends; not a cancellation point.
  */
 MAG_API int mag_process_close(struct mag_process *p);
 

@@ -232,10 +232,11 @@ MAG_API int mag_stream_write_eof(struct mag_stream *s);
 /*
  * Sends what is buffered, closes, frees: 0, or the error of the sending; the stream is closed in
  * any case.  A task that reads or writes it meanwhile gets -EBADF, and is waited for, so that the
- * storage is the caller's again; -EBUSY: one that was sending was cut off.  Twice: nothing
- * happens; while another task closes or aborts it: waits for that, for the same reason (-EBADF: it
- * was sending).  Suspends; a cancelled task's close sends nothing more (-ECANCELED), and closes.
- * -ENXIO in a callback: then it is open still.
+ * storage is the caller's again; -EBUSY: one that was sending was cut off.  (A thread outside a
+ * task that is blocked in the stream is waited for until it returns; mag_shutdown wakes it.)
+ * Twice: nothing happens; while another task closes or aborts it: waits for that, for the same
+ * reason (-EBADF: it was sending).  Suspends; a cancelled task's close sends nothing more
+ * (-ECANCELED), and closes.  -ENXIO in a callback: then it is open still.
  */
 MAG_API int mag_stream_close(struct mag_stream *s);
 

@@ -8,6 +8,7 @@
  *           peer that echoes
  *   ends    a third task closes or aborts a stream that others read and write; afterwards its
  *           storage is somebody else's
+ *   owners  the storage is the reader's, who closes, too, when its read has been ended
  *
  * A lost wake-up, or a flush that nobody makes, is a hang.
  */
@@ -31,7 +32,7 @@ enum {
 const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
-    return "race:open_pair\n";
+    return "race:open_pair\nrace:owned_one\n";
 }
 #endif
 
@@ -244,6 +245,57 @@ async(void, ends, (uint64_t, who))
     return 0;
 }
 
+/* ---- owners ------------------------------------------------------------------------------- */
+
+/* Ends only because another task ends it.  What it has written no peer reads. */
+async(void, owns, (struct mag_stream *, s), (uint64_t, who), (uint32_t *, has_begun))
+{
+    static const char noise[60000];
+    struct mag_rand r = stress_rand(who);
+    char buf[100];
+
+    if (mag_rand_below(&r, 2))
+        (void)mag_stream_write(s, noise, mag_rand_below(&r, sizeof noise), NULL);
+    mag_store_release(has_begun, 1);
+    EXPECT(mag_stream_read(s, buf, sizeof buf) == -EBADF);
+    EXPECT(mag_stream_fd(s) == -1);
+    (void)mag_stream_close(s);
+    memset(s, 0x55, sizeof *s);
+    free(s);
+    return 0;
+}
+
+async(void, owned_one, (uint64_t, who))
+{
+    struct mag_rand r = stress_rand(who);
+    struct mag_stream *s = malloc(sizeof *s);
+    uint32_t has_begun = 0;
+    struct mag_stream peer;
+    int fds[2] = { -1, -1 };
+
+    EXPECT(s && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+    EXPECT(mag_stream_of_fd(s, fds[0], NULL) == 0 && mag_stream_of_fd(&peer, fds[1], NULL) == 0);
+    __auto_type owner = spawn(owns(s, who + 1, &has_begun));
+    while (!mag_load_acquire(&has_begun))
+        await(mag_yield());
+    stress_spin((mag_time)mag_rand_below(&r, 20000));
+    if (mag_rand_below(&r, 2))
+        mag_stream_abort(s);
+    else
+        (void)mag_stream_close(s);
+    await(owner);
+    (void)mag_stream_close(&peer);
+    stress_beat();
+    return 0;
+}
+
+async(void, owners, (uint64_t, who))
+{
+    for (uint64_t i = 0; i < N_ENDS / N_PAIRS; i++)
+        await(owned_one(who + 10 * i));
+    return 0;
+}
+
 async(void, all)
 {
     task_group(g)
@@ -252,6 +304,7 @@ async(void, all)
             group_spawn(g, asks(1000 + i));
             group_spawn(g, pumps(2000 + i));
             group_spawn(g, ends(100000 * (i + 1)));
+            group_spawn(g, owners(1000000 * (i + 1)));
         }
     }
     return 0;

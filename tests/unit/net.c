@@ -522,6 +522,34 @@ static int splice_closed_at_its_end(const struct kind *k, struct ends *e)
     return 0;
 }
 
+/* The same while nothing comes in. */
+static int splice_closed_while_quiet(const struct kind *k, struct ends *e)
+{
+    struct mag_task *task;
+
+    if (k->call != call_splice)
+        return 0;
+    task = begin_and_wait(k, e);
+    EXPECT(task);
+    EXPECT(mag_close_fd(e->fd[3]) == 0);
+    e->fd[3] = -1;
+    EXPECT(mag_await(task, NULL, 0) == -EBADF);
+    return 0;
+}
+
+/* Who does not want to wait does not, beside one who does. */
+static int impatient_beside_another(const struct kind *k, struct ends *e)
+{
+    struct mag_task *task;
+
+    if (k->call != call_recvfrom && k->call != call_recvmsg)
+        return 0;
+    task = begin_and_wait(k, e);
+    EXPECT(task);
+    EXPECT(mag_recv(e->fd[0], in_bytes, 1, MSG_DONTWAIT) == -EAGAIN);
+    return mag_close(task), 0;
+}
+
 typedef int way_fn(const struct kind *k, struct ends *e);
 
 static way_fn *way;
@@ -569,6 +597,8 @@ WAY(closed_under_it)
 WAY(cancelled_and_closed)
 WAY(closed_under_three)
 WAY(splice_closed_at_its_end)
+WAY(splice_closed_while_quiet)
+WAY(impatient_beside_another)
 
 /* ---- the runtime stops --------------------------------------------------------------------------- */
 

@@ -178,14 +178,19 @@ async(void, fails_inside)
 
     SHOULD(status_of(SHELL(":")) == 0); /* the pool has a thread */
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
-        int rc = -EMFILE;
+        int rc = -EMFILE, n_missed = 0;
 
         for (uint64_t n = 1; rc < 0; n++) {
             mag_sys_fail_nth(ids[i], n, EMFILE, false);
             rc = start_error(SHELL(":", .in = PIPE, .out = PIPE, .err = { MAG_STDIO_NULL, 0 }));
             mag_sys_fail_none();
-            SHOULD(rc == -EMFILE || (rc == 0 && n > 1));
             SHOULD(!has_children());
+            if (rc == 0 && n == 1 && n_missed++ < 5) { /* it hit the watchdog, which opens a file */
+                n = 0;
+                rc = -EMFILE;
+                continue;
+            }
+            SHOULD(rc == -EMFILE || (rc == 0 && n > 1));
         }
     }
     return 0;
@@ -625,6 +630,43 @@ async(void, closes_while_read)
 Test(process, closed_while_somebody_reads)
 {
     RUN_CLEAN(closes_while_read(), 0);
+}
+
+async(int, waits_for, (struct mag_process *, p))
+{
+    return mag_process_wait(p, NULL);
+}
+
+async(int, talks_to, (struct mag_process *, p))
+{
+    struct mag_str out;
+
+    return mag_process_communicate(p, NULL, 0, &out, NULL, 0);
+}
+
+async(void, closes_while_used)
+{
+    struct mag_process p;
+
+    for (int i = 0; i < 20; i++) {
+        SHOULD(mag_process_start(&p, SHELL("exec sleep 60")) == 0);
+        __auto_type waiter = spawn(waits_for(&p));
+        await(mag_sleep(2 * MAG_MS));
+        SHOULD(mag_process_close(&p) == 0);
+        int rc = await_rc(waiter, NULL);
+        SHOULD(rc == 0 || rc == -EBADF || rc == -ESRCH);
+    }
+    SHOULD(mag_process_start(&p, SHELL("sleep 1 & wait", .out = PIPE)) == 0);
+    __auto_type talker = spawn(talks_to(&p));
+    await(mag_sleep(20 * MAG_MS));
+    SHOULD(mag_process_close(&p) == 0);
+    SHOULD(await_rc(talker, NULL) == -EBADF);
+    return 0;
+}
+
+Test(process, closed_while_somebody_waits)
+{
+    RUN_CLEAN(closes_while_used(), 0);
 }
 
 /* A cancel leaves the process, and communicate, as they are. */
