@@ -895,10 +895,10 @@ static int open_kernel(struct uring *u, unsigned entries)
     const unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;
     int rc;
 
-    order_mappings();
     rc = setup(&u->kernel, entries);
     if (rc)
         return rc;
+    order_mappings();
     if ((u->kernel.features & needed) != needed) {
         io_uring_queue_exit(&u->kernel);
         return -ENOSYS;
