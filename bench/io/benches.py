@@ -177,17 +177,19 @@ def file(h):
 
 
 def files(h):
-    """10,000 files of 1 KiB: read whole (cached), and written to where there are none.
+    """10,000 files of 1 KiB: read whole (cached, from a disk and from memory), and written to where
+    there are none.
 
-    On a file system in memory: what a disk's journal does at the moment differs more from one run
-    to the next than all peers from each other.
+    Written only on a file system in memory: what a disk's journal does at the moment differs more
+    from one run to the next than all peers from each other.
     """
-    folder = os.path.join(h.memory_folder(), "files")
-    os.makedirs(folder, exist_ok=True)
+    folders = {"disk": os.path.join(h.work, "files"),
+               "tmpfs": os.path.join(h.memory_folder(), "files")}
     n = len(h.cpus)
 
     def arguments(how, count=10000):
-        return [folder, count, 1024, h.seconds, n, how]
+        where, how = how
+        return [folders[where], count, 1024, h.seconds, n, how]
 
     peers = {
         OURS: lambda how: [h.program("magpie_files"), *arguments(how)],
@@ -197,10 +199,14 @@ def files(h):
         "aiofiles": lambda how: [*h.python("files", "aiofiles"), *arguments(how, 1000)],
     }
     tables = {how: h.table("files", f"10,000 files of 1 KiB, {what}", "files/s")
-              for how, what in (("write", "created and written, tmpfs"), ("read", "read, tmpfs"))}
-    for i in range(10000):
-        with open(os.path.join(folder, f"{i:05d}"), "wb") as f:
-            f.write(bytes(1024))
+              for how, what in ((("disk", "read"), "read, cached, from a disk"),
+                                (("tmpfs", "read"), "read, tmpfs"),
+                                (("tmpfs", "write"), "created and written, tmpfs"))}
+    for folder in folders.values():
+        os.makedirs(folder, exist_ok=True)
+        for i in range(10000):
+            with open(os.path.join(folder, f"{i:05d}"), "wb") as f:
+                f.write(bytes(1024))
 
     def measure(name):
         for how, table in tables.items():
@@ -208,7 +214,8 @@ def files(h):
                                      env={"UV_THREADPOOL_SIZE": str(max(4, n))}))
 
     h.alternate("files", peers, measure)
-    shutil.rmtree(folder, ignore_errors=True)
+    for folder in folders.values():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def latency(h, what, title, target):
