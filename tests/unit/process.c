@@ -612,11 +612,14 @@ async(void, closes_while_read)
 {
     struct mag_process p;
     uint32_t has_begun = 0;
-    mag_time before = mag_now();
+    mag_time before;
+    char c;
 
     SHOULD(mag_process_start(&p, &(struct mag_process_options){
-                                     .argv = PROGRAM("/bin/sh", "-c", "sleep 2 & wait"),
+                                     .argv = PROGRAM("/bin/sh", "-c", "sleep 3 & printf x; wait"),
                                      .out = { .kind = MAG_STDIO_PIPE } }) == 0);
+    SHOULD(mag_read(p.out, &c, 1) == 1); /* now it has its child */
+    before = mag_now();
     __auto_type reader = spawn(reads_one(p.out, &has_begun));
     while (!mag_load_acquire(&has_begun))
         await(mag_yield());
