@@ -223,48 +223,25 @@ static struct connection *step(struct hall *h, struct connection *mark)
     return c;
 }
 
-/* Does it to every connection of the hall; the lock is free between any two. */
-static void sweep(struct hall *h, void (*to_one)(struct connection *c, struct mag_task **task))
-{
-    struct connection mark = { .hall = NULL }, *c;
+/* What is to be done to a connection without the lock. */
+struct deed {
+    struct mag_task *task; /* is cancelled, and released       */
+    bool interrupts;       /* what it is in; it is held for it */
+};
 
-    mag_spin_lock(&h->lock);
-    mark.number = h->n_records;
-    mag_list_push_front(&h->open, &mark.link);
-    do {
-        struct mag_task *task = NULL;
-        c = step(h, &mark);
-        if (c)
-            to_one(c, &task);
-        mag_spin_unlock(&h->lock);
-        if (task) {
-            mag_cancel_task(task);
-            mag_worker_release(task);
-        }
-        mag_spin_lock(&h->lock);
-    } while (c);
-    mag_list_remove(&mark.link);
-    mag_spin_unlock(&h->lock);
+static void carry_out(struct connection *c, const struct deed *deed)
+{
+    if (deed->task) {
+        mag_cancel_task(deed->task);
+        mag_worker_release(deed->task);
+    }
+    if (deed->interrupts)
+        mag_transport_socket.interrupt(mag_transport_self(c->fd));
 }
 
-/* ---- one connection --------------------------------------------------------------------------- */
-
-static void close_one(struct connection *c, struct mag_task **task)
-{
-    (void)task;
-    end_reading(c);
-}
-
-static void abort_one(struct connection *c, struct mag_task **task)
-{
-    c->is_aborted = true;
-    *task = c->task;
-    if (c->task)
-        mag_fetch_add(&c->task->extra_refs, 1);
-}
-
-/* Once: interrupts all who wait for a request.  Whether there was any. */
-static bool interrupt_all(struct hall *h)
+/* Does it to every connection of the hall; the lock is free between any two.  Whether any was
+ * interrupted. */
+static bool sweep(struct hall *h, void (*to_one)(struct connection *c, struct deed *deed))
 {
     struct connection mark = { .hall = NULL }, *c;
     bool is_any = false;
@@ -273,17 +250,41 @@ static bool interrupt_all(struct hall *h)
     mark.number = h->n_records;
     mag_list_push_front(&h->open, &mark.link);
     while ((c = step(h, &mark)) != NULL) {
-        if (!c->is_waiting || c->fd < 0)
-            continue;
-        is_any = c->is_held = true;
+        struct deed deed = { NULL, false };
+        to_one(c, &deed);
         mag_spin_unlock(&h->lock);
-        mag_transport_socket.interrupt(mag_transport_self(c->fd));
+        carry_out(c, &deed);
         mag_spin_lock(&h->lock);
-        c->is_held = false;
+        if (deed.interrupts) {
+            c->is_held = false;
+            is_any = true;
+        }
     }
     mag_list_remove(&mark.link);
     mag_spin_unlock(&h->lock);
     return is_any;
+}
+
+/* ---- one connection --------------------------------------------------------------------------- */
+
+static void close_one(struct connection *c, struct deed *deed)
+{
+    (void)deed;
+    end_reading(c);
+}
+
+static void abort_one(struct connection *c, struct deed *deed)
+{
+    c->is_aborted = true;
+    deed->task = c->task;
+    if (c->task)
+        mag_fetch_add(&c->task->extra_refs, 1);
+}
+
+/* Who waits for a request. */
+static void interrupt_one(struct connection *c, struct deed *deed)
+{
+    c->is_held = deed->interrupts = c->is_waiting && c->fd >= 0;
 }
 
 static void drain(struct hall *h)
@@ -291,10 +292,10 @@ static void drain(struct hall *h)
     mag_time nap = 20 * MAG_US;
 
     if (!h->server->options.has_requests) {
-        sweep(h, close_one);
+        (void)sweep(h, close_one);
         return;
     }
-    while (interrupt_all(h) && mag_sleep(nap) == 0)
+    while (sweep(h, interrupt_one) && mag_sleep(nap) == 0)
         nap = nap < MAG_MS ? 2 * nap : nap;
 }
 
@@ -911,13 +912,13 @@ int mag_serve(mag_stream_handler *handler, void *arg, const struct mag_serve_opt
 void mag_server_close_clients(struct mag_server *server)
 {
     for (unsigned i = 0; i < server->n_halls; i++)
-        sweep(&server->halls[i], close_one);
+        (void)sweep(&server->halls[i], close_one);
 }
 
 void mag_server_abort_clients(struct mag_server *server)
 {
     for (unsigned i = 0; i < server->n_halls; i++)
-        sweep(&server->halls[i], abort_one);
+        (void)sweep(&server->halls[i], abort_one);
 }
 
 uint16_t mag_server_port(const struct mag_server *server)
