@@ -958,6 +958,16 @@ int mag_stream_fd(const struct mag_stream *s)
     return fd;
 }
 
+int mag_stream_peer_name(const struct mag_stream *s, char *buf, size_t room)
+{
+    return mag_transport_name(mag_stream_fd(s), true, buf, room);
+}
+
+int mag_stream_own_name(const struct mag_stream *s, char *buf, size_t room)
+{
+    return mag_transport_name(mag_stream_fd(s), false, buf, room);
+}
+
 int mag_stream_start_tls(struct mag_stream *s, struct mag_tls *tls, const char *name)
 {
     int rc = enter_read(s);

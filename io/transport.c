@@ -225,25 +225,16 @@ static int print_address(const union address *a, socklen_t len, char *buf, size_
     }
 }
 
-static int name_of(const struct mag_stream *s, int (*get)(int, struct sockaddr *, socklen_t *),
-                   char *buf, size_t room)
+int mag_transport_name(int fd, bool is_peer, char *buf, size_t room)
 {
     union address a = { 0 };
     socklen_t len = sizeof a;
-    int fd = mag_stream_fd(s), rc;
+    int rc = -EBADF;
 
     if (room > 0)
         buf[0] = '\0';
-    rc = fd < 0 ? -EBADF : get(fd, &a.any, &len);
+    if (fd >= 0)
+        rc =
+            is_peer ? mag_sys_getpeername(fd, &a.any, &len) : mag_sys_getsockname(fd, &a.any, &len);
     return rc < 0 ? rc : print_address(&a, len, buf, room);
-}
-
-int mag_stream_peer_name(const struct mag_stream *s, char *buf, size_t room)
-{
-    return name_of(s, mag_sys_getpeername, buf, room);
-}
-
-int mag_stream_own_name(const struct mag_stream *s, char *buf, size_t room)
-{
-    return name_of(s, mag_sys_getsockname, buf, room);
 }

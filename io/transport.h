@@ -24,6 +24,9 @@ int mag_transport_of_fd(const struct mag_transport **out, int fd);
 MAG_MODULE void mag_stream_replace(struct mag_stream *s, const struct mag_transport *transport,
                                    void *self);
 
+/* mag_stream_peer_name and mag_stream_own_name, of a descriptor; -1: -EBADF. */
+int mag_transport_name(int fd, bool is_peer, char *buf, size_t room);
+
 static inline void *mag_transport_self(int fd)
 {
     return (void *)(intptr_t)fd;

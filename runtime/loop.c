@@ -399,7 +399,7 @@ void mag_loop_enter(struct mag_worker *w)
 
 void mag_loop_close(struct mag_worker *w, struct mag_stack_alt *alt)
 {
-    deliver_all(w);
+    deliver_all(w); /* of an embedded runtime; a worker has none left (leave_together) */
     mag_worker_end_fibers(w);
     mag_loop_enter(NULL);
     mag_slab_close(&w->slab);
