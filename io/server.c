@@ -61,6 +61,7 @@
 #include <magpie/server.h>
 
 #include "cancel.h"
+#include "clock.h"
 #include "list.h"
 #include "mem.h"
 #include "misuse.h"
@@ -82,6 +83,7 @@ enum { CONNECTIONS = 10000, PEER_BYTES = 128 };
 #define TLS_TIMEOUT (10 * MAG_SECOND)
 #define PAUSE_MIN   (50 * MAG_MS)
 #define PAUSE_MAX   MAG_SECOND
+#define SAY_AGAIN   (10 * MAG_SECOND)
 
 struct hall;
 
@@ -127,7 +129,7 @@ struct mag_server {
     struct mag_event ended;           /* by root, last */
     mag_atomic(uint32_t) is_draining; /* [any] */
     mag_atomic(uint32_t) n_doors;     /* [halls] that are open, or not yet */
-    mag_atomic(uint32_t) is_short;    /* [doors] the line about it has been said */
+    mag_atomic(mag_time) next_word;   /* [doors] when a shortage may be told of (again) */
     struct mag_spin lock;
     struct mag_task *root; /* [lock] while it runs */
     int start_rc;          /* [root] until started */
@@ -504,23 +506,22 @@ static bool is_for_good(int rc)
     return rc == -ECANCELED || rc == -EBADF || rc == -EINVAL || rc == -ENOTSOCK;
 }
 
-/* The other doors have the same trouble: so one of them says it, until one has got in. */
-static int wait_out(struct hall *h, int rc)
+/* The other doors have the same trouble, and at the limit it comes with every second client: so
+ * it is said once, and not again for a while. */
+static void say(struct mag_server *s, int rc)
 {
-    struct mag_server *s = h->server;
+    mag_time now = mag_clock_now(), due = mag_load_relaxed(&s->next_word);
 
-    mag_store_relaxed(&h->n_refused, h->n_refused + 1);
-    if (mag_xchg(&s->is_short, 1) == 0)
+    if (now >= due && mag_cas(&s->next_word, &due, now + SAY_AGAIN))
         mag_report(s->rt, "a server cannot accept: %s; it tries again", mag_err_text(rc));
-    h->pause = h->pause == 0 ? PAUSE_MIN : h->pause * 2 < PAUSE_MAX ? h->pause * 2 : PAUSE_MAX;
-    return mag_sleep(h->pause);
 }
 
-static void note_success(struct hall *h)
+static int wait_out(struct hall *h, int rc)
 {
-    h->pause = 0;
-    if (MAG_UNLIKELY(mag_load_relaxed(&h->server->is_short)))
-        mag_store_relaxed(&h->server->is_short, 0);
+    mag_store_relaxed(&h->n_refused, h->n_refused + 1);
+    say(h->server, rc);
+    h->pause = h->pause == 0 ? PAUSE_MIN : h->pause * 2 < PAUSE_MAX ? h->pause * 2 : PAUSE_MAX;
+    return mag_sleep(h->pause);
 }
 
 static int accept_all(struct hall *h, struct mag_group *connections)
@@ -530,7 +531,7 @@ static int accept_all(struct hall *h, struct mag_group *connections)
     while ((rc = mag_sem_acquire(&h->server->room)) == 0) {
         rc = admit(h, connections);
         if (rc == 0) {
-            note_success(h);
+            h->pause = 0;
             continue;
         }
         (void)mag_sem_release(&h->server->room);

@@ -23,8 +23,8 @@
  *
  * Each worker accepts for itself, so there is no door that all connections have to go through.
  * At `max_connections' the rest waits in the kernel's backlog.  When the process or the system
- * runs out of descriptors or memory, accepting pauses (50 ms, doubling up to 1 s) and one line
- * says so.
+ * runs out of descriptors or memory, accepting pauses (50 ms, doubling up to 1 s) and a line
+ * says so, every 10 s at most.
  *
  * A stop is graceful.  No more is accepted; what waits in the backlog is refused by the kernel.
  * Connections end as their handlers do, and to make these notice, their reads come to an end
