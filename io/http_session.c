@@ -277,6 +277,16 @@ static int refuse(struct mag_http_conn *c, int status)
     return 0;
 }
 
+/* Of a request that never got to a handler.  What is left of the one before it is not its own: its
+ * method, in bytes that are gone, and that it was answered. */
+static int refuse_head(struct mag_http_conn *c, int status)
+{
+    c->n_requests++;
+    mag_http_answer_reset(c);
+    c->x.method = NULL;
+    return refuse(c, status);
+}
+
 /* The handler has failed, or said nothing. */
 static int answer_for_handler(struct mag_http_conn *c, int rc)
 {
@@ -360,7 +370,7 @@ static int wait_head(struct mag_http_conn *c, mag_time *begun)
         return rc;
     rc = mag_stream_fill(c->s);
     rc = mag_scope_leave(&scope, rc);
-    return rc == -ETIMEDOUT ? refuse(c, 408) : rc;
+    return rc == -ETIMEDOUT ? refuse_head(c, 408) : rc;
 }
 
 /* More of the next request: > 0; 0: the connection ends. */
@@ -398,12 +408,8 @@ static int handle_buffered(struct mag_http_conn *c, bool *is_amid, mag_time *beg
         if (rc == 0)
             return 1;
         *begun = 0;
-        if (rc < 0) {
-            c->n_requests++;
-            mag_http_answer_reset(c);
-            c->x.method = NULL;
-            return refuse(c, -rc);
-        }
+        if (rc < 0)
+            return refuse_head(c, -rc);
         rc = handle(c, bytes + c->at, (size_t)rc, n);
         if (rc <= 0)
             return rc;

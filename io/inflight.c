@@ -43,6 +43,9 @@
  *     the owner has closed; and there are pipes.
  *
  * Threads outside a task are not on the list: nothing but a signal could end their call.
+ *
+ * A child of fork(2) has the lists, and none of those who are on them: it forgets them, so that it
+ * can close what it has inherited.
  */
 #include "inflight.h"
 
@@ -50,6 +53,7 @@
 #include "wait.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 enum { BUCKETS = 1024 }; /* a power of two */
 
@@ -301,4 +305,23 @@ void mag_inflight_closed(struct mag_closer *c)
         wake(s);
     }
     mag_spin_unlock(&b->lock);
+}
+
+/* ---- fork(2) ------------------------------------------------------------------------- */
+
+/* A lock, too, may be held by a thread that the child does not have.  What is untouched stays so:
+ * its page is still the parent's. */
+static void forget_all(void)
+{
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        struct bucket *b = &buckets[i];
+        if (b->calls || b->closers || mag_load_relaxed(&b->lock.held))
+            *b = (struct bucket){ .calls = NULL };
+    }
+}
+
+/* (Where there is no memory so early, the process will not get far.) */
+__attribute__((constructor)) static void at_load(void)
+{
+    (void)pthread_atfork(NULL, NULL, forget_all);
 }

@@ -30,6 +30,10 @@
  * who both send more than the kernel holds would wait for each other.  So on a socket it sends
  * what goes at once, and then waits for either.
  *
+ * Who has said FLUSH relies on another's sending, and that one may be cancelled before it has sent
+ * all.  So it waits for its peer for a while only, and then looks whether it can send by itself;
+ * each while is twice as long as the one before, up to a second.
+ *
  * Invariants
  *   1. What the transport has given is in the caller's memory, or buffered: an error comes
  *      after it.  What was taken from a writer is buffered, or has gone.
@@ -49,8 +53,10 @@
  * Cost, over the transport's own calls: 30 to 50 ns for a message that is read and answered.
  *
  * Rejected: a task that sends in the background, as asyncio's transports do (a stream would need
- * a task, and an end of it to wait for); to flush at each write (two sends for a header and a
- * body); two words, one for each half (a close would have to look at both).
+ * a task, and an end of it to wait for); one for what a cancelled writer leaves to a reader that
+ * waits (if it is cancelled itself before it has begun, nobody tells the stream); to flush at each
+ * write (two sends for a header and a body); two words, one for each half (a close would have to
+ * look at both).
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -80,6 +86,8 @@ enum {
     BYTES_MAX = 0x7ffff000, /* that a call moves                                    */
     NAP_NS = 20 * 1000,     /* between two looks whether all have left; doubles     */
     NAP_NS_MAX = 1000 * 1000,
+    LOOK_NS = 20 * 1000 * 1000, /* a reader's first wait while another is to send; doubles */
+    LOOK_NS_MAX = 1000 * 1000 * 1000,
 };
 
 /* Of s->state. */
@@ -187,7 +195,8 @@ static bool is_open(const struct mag_stream *s)
 static int send_buffered(struct mag_stream *s, size_t keep);
 
 /* Sends what a reader has left to us to send.  False: somebody else has `writing', and will
- * see FLUSH in leaving.  (If we are cancelled it is left to the next who sends.) */
+ * see FLUSH in leaving.  (If we are cancelled it is left to the next who sends, or to the reader,
+ * who looks again.) */
 static MAG_NOINLINE bool flush_in_leaving(struct mag_stream *s)
 {
     if (mag_mutex_trylock(&s->writing) < 0)
@@ -254,7 +263,7 @@ typedef int transport_write(void *self, const struct iovec *iov, int n_iov);
 static int send_iov_by(struct mag_stream *s, transport_write *by, const struct iovec *iov,
                        int n_iov)
 {
-    int rc = is_open(s) ? by(s->self, iov, n_iov) : -EBADF;
+    int rc = is_open(s) ? mag_transport_wrote(by(s->self, iov, n_iov)) : -EBADF;
 
     if (is_final(rc))
         mag_store_relaxed(&s->error_out, rc);
@@ -302,7 +311,7 @@ static int send_or_find_input(struct mag_stream *s)
 }
 
 /* For a reader that has to wait; its peer may be one that reads nothing before we do.  Its own
- * errors are the writer's to hear of. */
+ * errors are the writer's to hear of.  1: somebody else is to do it. */
 static MAG_NOINLINE int flush_for_reader(struct mag_stream *s)
 {
     int rc;
@@ -310,9 +319,10 @@ static MAG_NOINLINE int flush_for_reader(struct mag_stream *s)
     if (mag_mutex_trylock(&s->writing) < 0) {
         mag_fetch_or(&s->state, FLUSH); /* (A) */
         if (mag_mutex_trylock(&s->writing) < 0)
-            return 0; /* it will be done */
-        mag_fetch_and(&s->state, ~(uint32_t)FLUSH);
+            return 1;
     }
+    if (mag_load_relaxed(&s->state) & FLUSH) /* ours, of now or of a look before */
+        mag_fetch_and(&s->state, ~(uint32_t)FLUSH);
     rc = s->error_out ? 0 : send_or_find_input(s);
     mag_mutex_unlock(&s->writing);
     return rc == -ECANCELED || rc == -EBADF ? rc : 0;
@@ -325,19 +335,61 @@ static int flush_before_wait(struct mag_stream *s)
     return mag_load_relaxed(&s->n_out) > 0 ? flush_for_reader(s) : 0;
 }
 
-/* One read of the transport's, after what waits to be sent. */
+typedef int wait_step(struct mag_stream *s, void *buf, size_t n);
+
+static int read_step(struct mag_stream *s, void *buf, size_t n)
+{
+    return is_open(s) ? s->transport->read(s->self, buf, n) : -EBADF;
+}
+
+static int poll_step(struct mag_stream *s, void *buf, size_t n)
+{
+    (void)buf, (void)n;
+    return is_open(s) ? mag_poll_fd(s->transport->fd(s->self), POLLIN) : -EBADF;
+}
+
+/* For so long: -EAGAIN.  A thread outside a task waits without a limit. */
+static MAG_NOINLINE int step_for(struct mag_stream *s, wait_step *step, void *buf, size_t n,
+                                 mag_time duration)
+{
+    struct mag_scope scope;
+    int rc, why;
+
+    if (!mag_wait_in_task() || mag_timeout_enter(&scope, duration, NULL) < 0)
+        return step(s, buf, n);
+    rc = step(s, buf, n);
+    why = mag_scope_leave(&scope, rc);
+    return rc == -ECANCELED && why == -ETIMEDOUT ? -EAGAIN : why;
+}
+
+/* A step that waits for the peer, after what waits to be sent. */
+static inline int wait_for_peer(struct mag_stream *s, wait_step *step, void *buf, size_t n)
+{
+    mag_time look = LOOK_NS;
+    int rc;
+
+    do { /* again: nothing for us came, but it may have made room for what waits to be sent */
+        rc = flush_before_wait(s);
+        if (rc < 0)
+            return rc;
+        if (MAG_LIKELY(rc == 0)) {
+            rc = step(s, buf, n);
+        } else {
+            rc = step_for(s, step, buf, n, look);
+            look = look < LOOK_NS_MAX ? 2 * look : LOOK_NS_MAX;
+        }
+    } while (rc == -EAGAIN);
+    return rc;
+}
+
+/* One read of the transport's. */
 static int receive(struct mag_stream *s, void *buf, size_t n)
 {
     int rc;
 
     if (s->is_at_end || s->error_in)
         return s->error_in;
-    do { /* again: nothing for us came, but it may have made room for what waits to be sent */
-        rc = flush_before_wait(s);
-        if (rc < 0)
-            return rc;
-        rc = is_open(s) ? s->transport->read(s->self, buf, n) : -EBADF;
-    } while (rc == -EAGAIN);
+    rc = wait_for_peer(s, read_step, buf, n);
     if (rc == 0)
         s->is_at_end = true;
     else if (is_final(rc))
@@ -353,9 +405,7 @@ static int wait_without_buffer(struct mag_stream *s)
     if (s->transport != &mag_transport_socket && s->transport != &mag_transport_file)
         return 0;
     drop_buffer(&s->in);
-    rc = flush_before_wait(s);
-    if (rc == 0)
-        rc = is_open(s) ? mag_poll_fd(s->transport->fd(s->self), POLLIN) : -EBADF;
+    rc = wait_for_peer(s, poll_step, NULL, 0);
     return rc < 0 ? rc : 0;
 }
 

@@ -249,7 +249,7 @@ static int send_taken_by(struct connection *c, lower_write *by)
 
     while (b->begin < b->end) {
         struct iovec piece = { b->ptr + b->begin, length_of(b) };
-        int rc = by(c->lower_self, &piece, 1);
+        int rc = mag_transport_wrote(by(c->lower_self, &piece, 1));
         if (rc < 0)
             return rc;
         b->begin += (size_t)rc;

@@ -9,6 +9,7 @@
  */
 #include "base.h"
 
+#include <errno.h>
 #include <magpie/stream.h>
 
 extern const struct mag_transport mag_transport_socket; /* a connected stream socket */
@@ -26,6 +27,13 @@ MAG_MODULE void mag_stream_replace(struct mag_stream *s, const struct mag_transp
 
 /* mag_stream_peer_name and mag_stream_own_name, of a descriptor; -1: -EBADF. */
 int mag_transport_name(int fd, bool is_peer, char *buf, size_t room);
+
+/* What a transport's write has answered.  One that takes nothing, and says no error, would be asked
+ * for ever, by a task that may never suspend. */
+static inline int mag_transport_wrote(int rc)
+{
+    return rc == 0 ? -EIO : rc;
+}
 
 static inline void *mag_transport_self(int fd)
 {

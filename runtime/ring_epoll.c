@@ -45,6 +45,10 @@
  * Rejected
  *   - EPOLLET, registered once: saves a call for each wait, but a number that is closed and
  *     used again would never be armed again (libev, libuv track every close for that);
+ *   - EPOLLEXCLUSIVE where ACCEPTs of several rings wait, all of which a connection wakes (all but
+ *     one find it gone): it excludes EPOLLONESHOT and EPOLL_CTL_MOD.  A ring whose ACCEPT has just
+ *     ended would be registered still, and swallow the wake for the next connection, while another
+ *     ring waits for it: io_uring's exclusive poll is of one shot, and has no such gap;
  *   - O_NONBLOCK for good: it is the open file's, so the user's other processes would see it;
  *   - select and poll: linear in the number of descriptors.
  *

@@ -17,7 +17,8 @@
  *      mag_serve(echo, NULL, &(struct mag_serve_options){ .port = 7777 });
  *
  * A handler is a plain function that may suspend.  It runs in a task of its own, on whichever
- * worker has time; when it returns, what is buffered is sent and the stream is closed.  Its
+ * worker has time; when it returns, what is buffered is sent and the stream is closed.  (As long as
+ * the peer takes for that: a handler that wants a limit closes the stream itself, in a scope.)  Its
  * error is its connection's business: it is counted, and told to .on_error, and the server goes
  * on.
  *

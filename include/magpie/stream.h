@@ -60,7 +60,8 @@ struct mag_transport {
     int (*read)(void *self, void *buf, size_t n);                 /* > 0; 0: the end; -EAGAIN:
                                                                      ask again, there was
                                                                      nothing for the reader */
-    int (*write)(void *self, const struct iovec *iov, int n_iov); /* bytes that went, >= 1    */
+    int (*write)(void *self, const struct iovec *iov, int n_iov); /* bytes that went, >= 1; 0 is
+                                                                     taken for -EIO           */
     int (*write_eof)(void *self);                                 /* the peer reads an end    */
     int (*close)(void *self);                                     /* politely, and frees self */
     void (*abort)(void *self);                                    /* at once, and frees self  */
@@ -236,7 +237,9 @@ MAG_API int mag_stream_write_eof(struct mag_stream *s);
  * task that is blocked in the stream is waited for until it returns; mag_shutdown wakes it.)
  * Twice: nothing happens; while another task closes or aborts it: waits for that, for the same
  * reason (-EBADF: it was sending).  Suspends; a cancelled task's close sends nothing more
- * (-ECANCELED), and closes.  -ENXIO in a callback: then it is open still.
+ * (-ECANCELED), and closes.  So a scope around it limits how long a peer that does not read can
+ * keep it waiting, which is for ever without one; it is closed after -ETIMEDOUT, too.  -ENXIO in a
+ * callback: then it is open still.
  */
 MAG_API int mag_stream_close(struct mag_stream *s);
 

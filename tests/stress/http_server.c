@@ -5,9 +5,8 @@
  *      client: requests, pipelined, in pieces --> server --> answers: each to its request, in order
  *
  * Some clients leave amid a request, or do not read their answers.  In every round the server is
- * stopped while it has work: what it has accepted it answers.  Then a crowd of idle connections
- * comes: the limit of connections holds, and the idle time-out clears them away.  At the end
- * there are as many descriptors as before.
+ * stopped while it has work: what it has accepted it answers.  At the end there are as many
+ * descriptors as before.  (http_idle.c has a crowd that says nothing.)
  */
 #include "stress.h"
 
@@ -23,8 +22,6 @@ enum {
     CLIENTS = STRESS_SCALE(60, 16),
     BATCHES = STRESS_SCALE(30, 8),
     PIPELINED = 16,
-    IDLE = STRESS_SCALE(4000, 200),
-    IDLE_SERVED = STRESS_SCALE(2500, 100),
 };
 
 static mag_atomic(uint64_t) n_answered, n_left, n_cut, n_drained;
@@ -179,55 +176,6 @@ async(void, round_of, (uint32_t, number))
     return 0;
 }
 
-/* ---- a crowd that says nothing -------------------------------------------------------------- */
-
-async(void, idler, (struct mag_http_server *, server))
-{
-    struct mag_stream s;
-    char byte;
-    int rc = mag_connect(&s, "127.0.0.1", mag_http_server_port(server), NULL);
-
-    EXPECT(rc == 0);
-    if (rc < 0)
-        return 0;
-    stress_beat();
-    EXPECT(mag_stream_read(&s, &byte, 1) <= 0); /* until the server has enough of it */
-    mag_stream_close(&s);
-    return 0;
-}
-
-async(void, crowd)
-{
-    const struct mag_http_server_options o = {
-        .serve = { .host = "127.0.0.1", .max_connections = IDLE_SERVED },
-        .head_timeout = 300 * MAG_MS,
-    };
-    struct mag_http_server *server;
-    struct mag_http_server_stats stats;
-    struct mag_stream s;
-    bool closes;
-
-    await(mag_http_server_start(&server, answer, NULL, &o));
-    task_group(g)
-    {
-        for (uint32_t i = 0; i < IDLE; i++)
-            group_spawn(g, idler(server));
-        for (int i = 0; i < 20; i++) {
-            mag_http_server_stats(server, &stats);
-            EXPECT(stats.server.n_open <= IDLE_SERVED);
-            mag_sleep(10 * MAG_MS);
-        }
-    }
-    await(mag_connect(&s, "127.0.0.1", mag_http_server_port(server), NULL));
-    EXPECT(mag_stream_puts(&s, "GET /5 HTTP/1.1\r\nHost: a\r\n\r\n") == 0);
-    EXPECT(read_answer(&s, 5, &closes) == 0);
-    mag_stream_close(&s);
-    mag_http_server_stats(server, &stats);
-    EXPECT(stats.server.n_accepted >= IDLE);
-    mag_http_server_free(server);
-    return 0;
-}
-
 static bool have_seen_all(void)
 {
     return n_answered > 0 && n_left > 0 && n_drained > 0;
@@ -242,7 +190,6 @@ int main(void)
     before = stress_n_descriptors();
     for (uint32_t i = 0; i < ROUNDS || (i < 20 * ROUNDS && !have_seen_all()); i++)
         EXPECT(mag_run_with(round_of(i), NULL, &options) == 0);
-    EXPECT(mag_run_with(crowd(), NULL, &options) == 0);
     EXPECT(stress_n_descriptors() == before);
     EXPECT(have_seen_all());
     printf("http_server: %llu answered, %llu left, %llu cut off, %llu told to close\n",

@@ -524,6 +524,8 @@ Test(http_server, slow_but_steady)
     RUN_CLEAN(slow_but_steady(), 0);
 }
 
+#define HEAD_AND_SLOW "HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\nGET /hello HT"
+
 async(void, slow_clients)
 {
     const struct mag_http_server_options o = { .head_timeout = 50 * MAG_MS,
@@ -538,6 +540,9 @@ async(void, slow_clients)
         SHOULD(talk(s, GET("/hello"), strlen(GET("/hello")), false, answer, sizeof answer) > 0);
         SHOULD(talk(s, "GET / HT", 8, false, answer, sizeof answer) > 0);
         SHOULD(atoi(answer + 9) == 408);
+        /* It has nothing of the request before it, such as that this wants no body. */
+        SHOULD(talk(s, HEAD_AND_SLOW, strlen(HEAD_AND_SLOW), false, answer, sizeof answer) > 0);
+        SHOULD(strstr(answer, "HTTP/1.1 408 ") && strstr(answer, "\r\n\r\nRequest Timeout\n"));
         SHOULD(talk(s, POST("/echo", "Content-Length: 5\r\n", "ab"),
                     strlen(POST("/echo", "Content-Length: 5\r\n", "ab")), false, answer,
                     sizeof answer) > 0);

@@ -30,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 TestSuite(net, .timeout = 60);
@@ -1076,6 +1077,63 @@ static int in_a_callback(void)
 Test(net, refused_in_callbacks)
 {
     int line = run_in_task(in_a_callback);
+
+    cr_assert_eq(line, 0, "line %d", line);
+}
+
+/* ---- in a child of fork(2) ------------------------------------------------------------------------------ */
+
+/* Has none of its parent's tasks, and can close what these wait on, and use the number again. */
+static int in_the_child(struct ends *e)
+{
+    char c = 0;
+    int fds[2];
+
+    EXPECT(mag_close_fd(e->fd[0]) == 0);
+    EXPECT(pipe(fds) == 0 && fds[0] == e->fd[0]);
+    EXPECT(mag_write(fds[1], "x", 1) == 1 && mag_read(fds[0], &c, 1) == 1 && c == 'x');
+    EXPECT(mag_close_fd(fds[0]) == 0);
+    return 0;
+}
+
+static void *fork_on_a_thread(void *arg)
+{
+    int status = -1;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        sigset_t none;
+        sigemptyset(&none); /* threads of a worker's block the alarm's, too */
+        pthread_sigmask(SIG_SETMASK, &none, NULL);
+        signal(SIGALRM, SIG_DFL);
+        alarm(10);
+        _exit(in_the_child(arg) != 0);
+    }
+    return waitpid(pid, &status, 0) == pid && status == 0 ? arg : NULL;
+}
+
+static int forks_amid_a_call(void)
+{
+    struct ends e;
+    struct mag_task *task;
+    pthread_t thread;
+    void *good = NULL;
+
+    make_pipe(&e);
+    task = begin_and_wait(&kinds[0], &e);
+    EXPECT(task);
+    EXPECT(pthread_create(&thread, NULL, fork_on_a_thread, &e) == 0);
+    EXPECT(pthread_join(thread, &good) == 0);
+    feed(&e); /* here it goes on as if nothing had been */
+    EXPECT(mag_await(task, NULL, 0) > 0);
+    close_ends(&e);
+    EXPECT(good == &e);
+    return 0;
+}
+
+Test(net, a_forked_child_can_close)
+{
+    int line = run_in_task(forks_amid_a_call);
 
     cr_assert_eq(line, 0, "line %d", line);
 }

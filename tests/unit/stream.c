@@ -472,6 +472,32 @@ ON_1(stream, an_error_of_writing_stays)
     return 0;
 }
 
+static int take_nothing(void *self, const struct iovec *iov, int n_iov)
+{
+    struct script *x = self;
+
+    (void)iov, (void)n_iov;
+    x->n_writes++;
+    return 0;
+}
+
+ON_1(stream, a_transport_that_takes_nothing_has_failed)
+{
+    struct mag_transport idle = script_transport;
+    struct script x = SCRIPT("answer");
+    struct mag_stream s;
+    size_t done = 9;
+    char buf[10];
+
+    idle.write = take_nothing;
+    SHOULD(mag_stream_of_transport(&s, &idle, &x, NULL) == 0);
+    SHOULD(mag_stream_write_all(&s, "abc", 3, &done) == -EIO && done == 0);
+    SHOULD(mag_stream_puts(&s, "abc") == -EIO && mag_stream_write_eof(&s) == -EIO);
+    SHOULD(mag_stream_read(&s, buf, 10) == 6);
+    SHOULD(mag_stream_close(&s) == -EIO && x.n_closed == 1 && x.n_writes == 1);
+    return 0;
+}
+
 ON_1(stream, write_eof)
 {
     struct script x = SCRIPT("answer");
@@ -660,6 +686,46 @@ ON_1_AND_4(stream, a_reader_who_has_to_send_reads_too)
     return 0;
 }
 
+async(void, drains, (struct mag_stream *, s))
+{
+    arrive();
+    return mag_stream_drain(s);
+}
+
+/* A writer is cancelled that a reader relies on: the rest of what is buffered goes all the same. */
+ON_1_AND_4(stream, a_reader_does_what_a_cancelled_writer_has_left)
+{
+    enum { N = 60000 };
+    char *text = bytes_of(N), *got = malloc(N);
+
+    for (int i = 0; i < 2; i++) {
+        struct pair p;
+        int rc = 1;
+
+        diary_clear();
+        SHOULD(open_pair_with(&p, OPTIONS(.poll_first = i == 1)) == 0);
+        narrow(&p.a);
+        narrow(&p.b);
+        for (int k = 0; k < N; k += 10000)
+            SHOULD(mag_stream_write(&p.a, text + k, 10000, NULL) == 0);
+        __auto_type w = spawn(drains(&p.a));
+        SHOULD(have_arrived(1));
+        __auto_type r = spawn(line_reader_of(&p.a, &rc));
+        SHOULD(have_arrived(2));
+        SHOULD(mag_stream_n_buffered(&p.a) > 0);
+        SHOULD(CANCELS(w));
+        with_timeout (10 * MAG_SECOND)
+            rc = mag_stream_read_exact(&p.b, got, N, NULL);
+        SHOULD(rc == 0 && memcmp(got, text, N) == 0);
+        SHOULD(mag_stream_puts(&p.b, "thanks\n") == 0 && mag_stream_drain(&p.b) == 0);
+        SHOULD(await(r) == 7);
+        close_pair(&p);
+    }
+    free(text);
+    free(got);
+    return 0;
+}
+
 /* ---- closing --------------------------------------------------------------------------------- */
 
 ON_1(stream, close_sends_what_is_buffered)
@@ -797,6 +863,28 @@ ON_1_AND_4(stream, close_ends_a_read_of_a_pipe)
     SHOULD(mag_stream_close(&s) == 0);
     SHOULD(await(r) == -EBADF);
     close(fds[1]);
+    return 0;
+}
+
+/* A peer that does not read keeps a close for as long as its limit of time, and no longer. */
+ON_1_AND_4(stream, a_limit_of_time_around_close)
+{
+    static const char text[1000];
+    int before = n_descriptors(), rc;
+    struct mag_scope limit;
+    struct mag_str all;
+    struct pair p;
+
+    SHOULD(open_pair(&p) == 0);
+    narrow(&p.a);
+    narrow(&p.b);
+    for (int i = 0; i < 60; i++)
+        SHOULD(mag_stream_write(&p.a, text, sizeof text, NULL) == 0);
+    SHOULD(mag_timeout_enter(&limit, 20 * MAG_MS, NULL) == 0);
+    rc = mag_scope_leave(&limit, mag_stream_close(&p.a));
+    SHOULD(rc == -ETIMEDOUT && mag_stream_fd(&p.a) == -1 && n_descriptors() == before + 1);
+    SHOULD(mag_stream_read_all(&p.b, &all, 0) == 0 && all.len < 60000);
+    mag_stream_close(&p.b);
     return 0;
 }
 

@@ -266,6 +266,28 @@ ON_1(tls, the_systems_authorities_know_none_of_ours)
     return 0;
 }
 
+static int take_nothing(void *self, const struct iovec *iov, int n_iov)
+{
+    (void)self, (void)iov, (void)n_iov;
+    return 0;
+}
+
+ON_1(tls, a_transport_below_that_takes_nothing_has_failed)
+{
+    struct mag_transport idle = script_transport;
+    struct mag_tls *client = CLIENT();
+    struct script x = SCRIPT("");
+    struct mag_stream s;
+
+    idle.write = take_nothing;
+    SHOULD(mag_stream_of_transport(&s, &idle, &x, NULL) == 0);
+    SHOULD(mag_stream_start_tls(&s, client, "localhost") == -EIO);
+    mag_stream_close(&s);
+    SHOULD(x.n_closed == 1);
+    mag_tls_free(client);
+    return 0;
+}
+
 ON_1(tls, a_client_must_know_whom_it_wants)
 {
     struct mag_tls *tls = CLIENT(), *insecure = CLIENT(.insecure = true);
