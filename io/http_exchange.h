@@ -17,6 +17,7 @@
 #include "http_parse.h"
 
 #include <magpie/http_server.h>
+#include <magpie/scope.h>
 
 enum {
     MAG_HTTP_FEW_FIELDS = 16,         /* for which a connection has room of its own       */
@@ -53,7 +54,8 @@ struct mag_http_conn {
     struct mag_http_exchange x; /* first: handlers know its address only */
     const struct mag_http_config *config;
     struct mag_stream *s;
-    size_t at; /* bytes at the front of the stream's buffer that are done with */
+    size_t at;              /* bytes at the front of the stream's buffer that are done with */
+    struct mag_scope limit; /* of the waiting between requests; MAG_NEVER: a handler runs */
 
     /* The request. */
     struct mag_http_head head;

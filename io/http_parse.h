@@ -62,6 +62,9 @@ int mag_http_head_scan(struct mag_http_head *h, const char *buf, size_t n,
  * 0, or a status < 0. */
 int mag_http_head_read(struct mag_http_head *h, const char *buf, size_t length);
 
+/* The first control byte (< 0x20, or 0x7f) of the n at buf from the i-th on, or n. */
+size_t mag_http_next_control(const char *buf, size_t i, size_t n);
+
 /* A chunked body, as far as it has been read; zero begins. */
 struct mag_http_chunked {
     uint64_t left;   /* bytes of the chunk that have not come          */
@@ -105,12 +108,9 @@ static inline bool mag_http_is(const char *bytes, size_t n, const char *word, si
 {
     if (n != n_word)
         return false;
-    for (size_t i = 0; i < n; i++) {
-        char c = bytes[i];
-
-        if ((c >= 'A' && c <= 'Z' ? c | 0x20 : c) != word[i])
+    for (size_t i = 0; i < n; i++)
+        if (bytes[i] != word[i] && ((bytes[i] | 0x20) != word[i] || word[i] < 'a' || word[i] > 'z'))
             return false;
-    }
     return true;
 }
 #define MAG_HTTP_IS(bytes, n, literal) mag_http_is((bytes), (n), (literal), sizeof(literal) - 1)
@@ -122,6 +122,19 @@ enum {
     MAG_HTTP_HOST = 4,
 };
 extern const uint8_t mag_http_class_of[256];
+
+static inline bool mag_http_all_are(const char *text, size_t n, unsigned class)
+{
+    const unsigned char *p = (const unsigned char *)text, *end = p + n;
+    const uint8_t *of = mag_http_class_of;
+    unsigned all = class;
+
+    for (; end - p >= 4; p += 4)
+        all &= of[p[0]] & of[p[1]] & of[p[2]] & of[p[3]];
+    for (; p < end; p++)
+        all &= of[*p];
+    return all != 0;
+}
 
 static inline bool mag_http_is_token_char(char c)
 {

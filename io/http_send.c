@@ -56,13 +56,13 @@ static inline char *put(char *p, const char *bytes, size_t n)
 
 static char *put_number(char *p, uint64_t n)
 {
-    char digits[20];
-    size_t i = sizeof digits;
+    char *end = p + 1;
 
-    do
-        digits[--i] = (char)('0' + n % 10);
-    while ((n /= 10) > 0);
-    return put(p, digits + i, sizeof digits - i);
+    for (uint64_t rest = n; rest >= 10; rest /= 10)
+        end++;
+    for (char *at = end; at > p; n /= 10)
+        *--at = (char)('0' + n % 10);
+    return end;
 }
 
 static int in_time(struct mag_http_conn *c, const struct iovec *iov, int n_iov)
@@ -80,6 +80,16 @@ static int in_time(struct mag_http_conn *c, const struct iovec *iov, int n_iov)
         rc = mag_stream_writev(c->s, iov, n_iov);
     rc = mag_scope_leave(&scope, rc);
     return or_broken(c, rc);
+}
+
+int mag_http_out_send(struct mag_http_conn *c)
+{
+    size_t n = c->n_out;
+
+    if (c->is_broken)
+        return -EPIPE;
+    c->n_out = 0;
+    return or_broken(c, mag_stream_write_all(c->s, c->out, n, NULL));
 }
 
 int mag_http_out_flush(struct mag_http_conn *c)
@@ -113,14 +123,11 @@ static int send_straight(struct mag_http_conn *c, const char *bytes, size_t n)
 
 /* ---- `out' ------------------------------------------------------------------------------- */
 
-/* Room for n bytes behind what is there. */
-static int grow(struct mag_http_conn *c, size_t n)
+static MAG_NOINLINE int grow_slow(struct mag_http_conn *c, size_t n)
 {
     size_t room = c->out_room ? c->out_room : MAG_HTTP_OUT_KEPT;
     char *out;
 
-    if (MAG_LIKELY(c->out_room - c->n_out >= n))
-        return 0;
     while (room < c->n_out + n)
         room *= 2;
     out = mag_mem_realloc(c->out, room);
@@ -129,6 +136,12 @@ static int grow(struct mag_http_conn *c, size_t n)
     c->out = out;
     c->out_room = room;
     return 0;
+}
+
+/* Room for n bytes behind what is there. */
+static int grow(struct mag_http_conn *c, size_t n)
+{
+    return MAG_LIKELY(c->out_room - c->n_out >= n) ? 0 : grow_slow(c, n);
 }
 
 /* The same, after a send if there is much already. */
@@ -288,10 +301,11 @@ static char *put_status(char *p, int status)
 
 static bool is_value(const char *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        if (((unsigned char)p[i] < 0x20 && p[i] != '\t') || p[i] == 0x7f)
-            return false;
-    return true;
+    size_t i = mag_http_next_control(p, 0, n);
+
+    while (i < n && p[i] == '\t')
+        i = mag_http_next_control(p, i + 1, n);
+    return i == n;
 }
 
 /* Whether a field may be said by a handler. */
@@ -300,9 +314,8 @@ static bool check_field(struct mag_http_conn *c, const struct mag_http_field *f,
 {
     if (n_name == 0 || !is_value(f->value, n_value))
         return false;
-    for (size_t i = 0; i < n_name; i++)
-        if (!mag_http_is_token_char(f->name[i]))
-            return false;
+    if (!mag_http_all_are(f->name, n_name, MAG_HTTP_TOKEN))
+        return false;
     if (MAG_HTTP_IS(f->name, n_name, "content-length") ||
         MAG_HTTP_IS(f->name, n_name, "transfer-encoding"))
         return false;
@@ -404,6 +417,11 @@ void mag_http_answer_reset(struct mag_http_conn *c)
     c->x.n_sent = 0;
 }
 
+static bool is_head(const char *method)
+{
+    return method[0] == 'H' && strcmp(method, "HEAD") == 0;
+}
+
 /* Composes the head of an answer; of one that fails nothing is left. */
 static int begin_as(struct mag_http_conn *c, int status, const struct mag_http_field *fields,
                     size_t n_fields, enum mag_http_answer answer, uint64_t length)
@@ -422,7 +440,7 @@ static int begin_as(struct mag_http_conn *c, int status, const struct mag_http_f
     c->answer = answer;
     c->n_due = length;
     c->keeps = answer != MAG_HTTP_ANSWER_CLOSE && may_keep(c);
-    c->has_no_body = status == 204 || status == 304 || strcmp(c->x.method, "HEAD") == 0;
+    c->has_no_body = status == 204 || status == 304 || is_head(c->x.method);
     rc = put_head(c, status, fields, n_fields);
     if (rc < 0) {
         c->answer = MAG_HTTP_ANSWER_NONE;

@@ -9,6 +9,9 @@
 /* Sends all that has been composed.  Suspends; cancellation point. */
 int mag_http_out_flush(struct mag_http_conn *c);
 
+/* The same for answers that are there, within whatever limit the caller is in. */
+int mag_http_out_send(struct mag_http_conn *c);
+
 /* Appends bytes that go out as they are. */
 int mag_http_out_put(struct mag_http_conn *c, const char *bytes, size_t n);
 

@@ -3,14 +3,16 @@
  * http_server.c - starting and stopping an HTTP server
  *
  * It is a server of <magpie/server.h> whose handler serves HTTP (http_session.c).  What is
- * here: the limits, and the counts.  These are kept in stripes of a cache line each, since one word
- * that all workers add to would cost more than the parsing does.
+ * here: the limits, and the counts.  These are kept in stripes of a cache line each, one for each
+ * worker (of the first 16), since a word that several workers add to would cost more than the
+ * parsing does.
  *
  * Who may call: tasks; the port and the counts any thread.
  */
 #include "atomic.h"
 #include "http_session.h"
 #include "mem.h"
+#include "worker.h"
 
 #include <errno.h>
 #include <magpie/scope.h>
@@ -28,7 +30,6 @@ struct stripe {
 struct mag_http_server {
     struct mag_server *server;
     struct mag_http_config config;
-    mag_atomic(uint32_t) next_stripe;
     struct stripe stripes[STRIPES];
 };
 
@@ -69,7 +70,8 @@ static int fill_in(struct mag_http_config *config)
 
 static void count(void *arg, const struct mag_http_counts *counts)
 {
-    struct stripe *s = arg;
+    struct mag_http_server *server = arg;
+    struct stripe *s = &server->stripes[mag_worker_number() % STRIPES];
 
     if (counts->n_requests > 0)
         mag_fetch_add(&s->n_requests, counts->n_requests);
@@ -82,9 +84,8 @@ static void count(void *arg, const struct mag_http_counts *counts)
 static int serve_connection(struct mag_stream *s, void *arg)
 {
     struct mag_http_server *server = arg;
-    uint32_t i = mag_fetch_add(&server->next_stripe, 1) % STRIPES;
 
-    return mag_http_session(s, &server->config, count, &server->stripes[i]);
+    return mag_http_session(s, &server->config, count, server);
 }
 
 static void on_error(int rc, const char *peer, void *arg)

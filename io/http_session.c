@@ -14,8 +14,11 @@
  * connection waits for more, all answers go out at once.  So a batch of pipelined requests costs
  * one receive and one send, and the buffers bound what a flood of them can occupy.
  *
- * Time.  A head has to be complete .head_timeout after its first byte, however it trickles;
- * a scope around each wait says so, and costs a timer only where it really waits.
+ * Time.  A head has to be complete .head_timeout after its first byte, however it trickles.  What
+ * is waited for between requests is limited by one scope, whose deadline is put off for each wait
+ * and is never while a handler runs.  So the connection's timer stays where it is, early, until it
+ * fires for nothing or for something: a scope around each wait would set it and take it away twice
+ * a request.  A scope that has fired is left, and another is entered.
  *
  * Lingering.  A socket that is closed with bytes unread sends a reset, which may overtake the
  * answer on its way.  So what still comes is read and dropped for a moment, after the end was sent.
@@ -340,17 +343,39 @@ static int handle(struct mag_http_conn *c, const char *bytes, size_t length, siz
 
 /* ---- waiting -------------------------------------------------------------------------------- */
 
+/* Another scope for the one that has fired; rc, explained by that. */
+static MAG_NOINLINE int renew_limit(struct mag_http_conn *c, int rc)
+{
+    rc = mag_scope_leave(&c->limit, rc);
+    (void)mag_scope_enter(&c->limit, MAG_NEVER, NULL); /* in a task: it does not fail */
+    return rc;
+}
+
+static void set_limit(struct mag_http_conn *c, mag_time deadline)
+{
+    if (MAG_UNLIKELY(mag_scope_expired(&c->limit))) /* too late to matter */
+        (void)renew_limit(c, 0);
+    (void)mag_scope_reschedule(&c->limit, deadline);
+}
+
+/* What was waited for within the limit has answered rc: what that is, and no limit. */
+static int unlimited(struct mag_http_conn *c, int rc)
+{
+    if (MAG_UNLIKELY(rc == -ECANCELED || mag_scope_expired(&c->limit)))
+        return renew_limit(c, rc);
+    (void)mag_scope_reschedule(&c->limit, MAG_NEVER);
+    return rc;
+}
+
 /* Between two requests, everything is sent. */
 static int wait_idle(struct mag_http_conn *c)
 {
     const struct mag_http_server_options *o = &c->config->options;
-    struct mag_scope scope;
-    int rc = mag_timeout_enter(&scope, c->n_requests > 0 ? o->idle_timeout : o->head_timeout, NULL);
+    mag_time timeout = c->n_requests > 0 ? o->idle_timeout : o->head_timeout;
+    int rc;
 
-    if (rc < 0)
-        return rc;
-    rc = mag_stream_wait_request(c->s);
-    rc = mag_scope_leave(&scope, rc);
+    set_limit(c, mag_clock_after(timeout));
+    rc = unlimited(c, mag_stream_wait_request(c->s));
     /* Nothing was asked for, so however the client went, it is no error: TLS without a goodbye,
      * too. */
     return rc == -ETIMEDOUT || rc == -ECONNRESET || rc == -ECONNABORTED || rc == -EPIPE ? 0 : rc;
@@ -359,24 +384,32 @@ static int wait_idle(struct mag_http_conn *c)
 /* Amid a head; *begun is when its first byte was seen. */
 static int wait_head(struct mag_http_conn *c, mag_time *begun)
 {
-    struct mag_scope scope;
     mag_time timeout = c->config->options.head_timeout;
     int rc;
 
     if (*begun == 0)
         *begun = mag_clock_now();
-    rc = mag_scope_enter(&scope, timeout < MAG_NEVER - *begun ? *begun + timeout : MAG_NEVER, NULL);
-    if (rc < 0)
-        return rc;
-    rc = mag_stream_fill(c->s);
-    rc = mag_scope_leave(&scope, rc);
+    set_limit(c, timeout < MAG_NEVER - *begun ? *begun + timeout : MAG_NEVER);
+    rc = unlimited(c, mag_stream_fill(c->s));
     return rc == -ETIMEDOUT ? refuse_head(c, 408) : rc;
+}
+
+/* As mag_http_out_flush, between two requests; leaves a limit to whoever waits next. */
+static int flush_answers(struct mag_http_conn *c)
+{
+    int rc;
+
+    if (c->n_out == 0)
+        return mag_http_out_flush(c);
+    set_limit(c, mag_clock_after(c->config->options.write_timeout));
+    rc = mag_http_out_send(c);
+    return MAG_UNLIKELY(rc == -ECANCELED) ? renew_limit(c, rc) : rc;
 }
 
 /* More of the next request: > 0; 0: the connection ends. */
 static int wait_more(struct mag_http_conn *c, bool is_amid, mag_time *begun)
 {
-    int rc = mag_http_out_flush(c);
+    int rc = flush_answers(c);
 
     if (rc < 0)
         return rc;
@@ -430,15 +463,19 @@ static int serve(struct mag_http_conn *c, mag_http_tell *tell, void *arg)
 {
     bool is_amid = false;
     mag_time begun = 0;
-    int rc;
+    int rc = mag_scope_enter(&c->limit, MAG_NEVER, NULL);
 
+    if (rc < 0)
+        return rc;
     do {
         rc = wait_more(c, is_amid, &begun);
         if (rc > 0)
             rc = handle_buffered(c, &is_amid, &begun);
         tell_counts(c, tell, arg);
     } while (rc > 0);
-    return rc < 0 ? rc : mag_http_out_flush(c);
+    if (rc == 0)
+        rc = mag_http_out_flush(c);
+    return mag_scope_leave(&c->limit, rc);
 }
 
 int mag_http_session(struct mag_stream *s, const struct mag_http_config *config,

@@ -50,6 +50,12 @@
  *
  * Order: `is_draining' is stored before `stopping' is set; a record that a hall's sweep does not
  * find there came later, and looks for itself, under the same lock.
+ *   (D) Who waits for a request says so, and then looks whether the server stops; a sweep comes
+ *       after that was said, and looks who waits.  So one sees the other.
+ *   (H) A sweep holds a connection, and then looks whether it waits; that says that it does not
+ *       any more, and then looks whether it is held.  So nothing is interrupted that comes after
+ *       the wait, an answer for one: who is held waits until the sweep has let go.
+ * Neither takes the lock: a hall's line would travel between the workers with each request.
  *
  * Rejected: shutdown(2) of the listening socket to wake who accepts (it is shared with the
  * process that handed it over); one acceptor that deals connections out (4 workers on a busy
@@ -95,8 +101,8 @@ struct connection {
     struct mag_task *task;         /* [hall->lock] NULL: it has not begun          */
     uint64_t number;               /* [const] in its hall                          */
     int fd;                        /* [hall->lock] -1: closed, or being closed     */
-    bool is_waiting;               /* [hall->lock] for a request                   */
-    bool is_held;                  /* [hall->lock] fd must stay open               */
+    mag_atomic(bool) is_waiting;   /* [task] for a request                         */
+    mag_atomic(bool) is_held;      /* [hall->lock] a sweep is about to interrupt it */
     bool is_aborted;               /* [hall->lock]                                 */
     struct mag_stream stream;      /* [task]                                       */
 };
@@ -145,25 +151,29 @@ static struct connection *connection_of(const struct mag_stream *s)
     return (struct connection *)s->owner;
 }
 
+/* While a sweep is about to interrupt the connection. */
+static void stand_back(void)
+{
+    struct mag_scope shield;
+    bool is_shielded = mag_shield_enter(&shield, MAG_NEVER, NULL) == 0;
+
+    (void)mag_yield();
+    if (is_shielded)
+        (void)mag_scope_leave(&shield, 0);
+}
+
 static void closing(struct mag_stream *s)
 {
     struct connection *c = mag_container_of(s, struct connection, stream);
 
-    struct mag_scope shield;
-    bool is_shielded = false;
-
     mag_spin_lock(&c->hall->lock);
-    while (c->is_held) {
+    while (mag_load_relaxed(&c->is_held)) {
         mag_spin_unlock(&c->hall->lock);
-        if (!is_shielded)
-            is_shielded = mag_shield_enter(&shield, MAG_NEVER, NULL) == 0;
-        (void)mag_yield();
+        stand_back();
         mag_spin_lock(&c->hall->lock);
     }
     c->fd = -1;
     mag_spin_unlock(&c->hall->lock);
-    if (is_shielded)
-        (void)mag_scope_leave(&shield, 0);
 }
 
 static struct connection *record(struct hall *h, int fd)
@@ -258,7 +268,7 @@ static bool sweep(struct hall *h, void (*to_one)(struct connection *c, struct de
         carry_out(c, &deed);
         mag_spin_lock(&h->lock);
         if (deed.interrupts) {
-            c->is_held = false;
+            mag_store_release(&c->is_held, false);
             is_any = true;
         }
     }
@@ -286,7 +296,10 @@ static void abort_one(struct connection *c, struct deed *deed)
 /* Who waits for a request. */
 static void interrupt_one(struct connection *c, struct deed *deed)
 {
-    c->is_held = deed->interrupts = c->is_waiting && c->fd >= 0;
+    mag_store_seq(&c->is_held, true); /* (H) */
+    deed->interrupts = mag_load_seq(&c->is_waiting) && c->fd >= 0;
+    if (!deed->interrupts)
+        mag_store_release(&c->is_held, false);
 }
 
 static void drain(struct hall *h)
@@ -304,17 +317,18 @@ static void drain(struct hall *h)
 /* False: the server stops, and who would wait for a request need not. */
 static bool wait_begin(struct connection *c)
 {
-    mag_spin_lock(&c->hall->lock);
-    c->is_waiting = !mag_load_acquire(&c->hall->server->is_draining);
-    mag_spin_unlock(&c->hall->lock);
-    return c->is_waiting;
+    mag_store_seq(&c->is_waiting, true); /* (D) */
+    if (MAG_LIKELY(!mag_load_seq(&c->hall->server->is_draining)))
+        return true;
+    mag_store_seq(&c->is_waiting, false);
+    return false;
 }
 
 static void wait_end(struct connection *c)
 {
-    mag_spin_lock(&c->hall->lock);
-    c->is_waiting = false;
-    mag_spin_unlock(&c->hall->lock);
+    mag_store_seq(&c->is_waiting, false); /* (H) */
+    while (MAG_UNLIKELY(mag_load_seq(&c->is_held)))
+        stand_back(); /* what has seen us wait must not meet what we do next */
 }
 
 /* The server stops: what has come all the same is served. */
@@ -873,7 +887,7 @@ int mag_server_stop(struct mag_server *server)
 {
     int rc;
 
-    mag_store_release(&server->is_draining, 1);
+    mag_store_seq(&server->is_draining, 1); /* (D) */
     (void)mag_event_set(&server->stopping);
     rc = mag_event_wait(&server->ended);
     if (rc == 0)

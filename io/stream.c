@@ -842,6 +842,12 @@ static int write_through(struct mag_stream *s, struct pieces *p)
 {
     int rc = 0;
 
+    if (MAG_LIKELY(p->n_iov == 1 && s->n_out == 0 && p->n > 0)) { /* what it mostly is: in one */
+        rc = send_iov(s, p->iov, 1);
+        if (rc > 0)
+            skip_bytes(p, (size_t)rc);
+        rc = rc < 0 ? rc : 0;
+    }
     while (rc == 0 && s->n_out + p->n > 0)
         rc = send_with(s, p);
     return rc;

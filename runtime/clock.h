@@ -12,8 +12,8 @@
 /* Now, in nanoseconds of CLOCK_MONOTONIC, or what stands in the door says. */
 MAG_MODULE mag_time mag_clock_now(void);
 
-/* The time of day, in nanoseconds since 1970 (CLOCK_REALTIME): for what is written down, never for
- * deadlines. */
+/* The time of day, in nanoseconds since 1970, some milliseconds late (CLOCK_REALTIME_COARSE): for
+ * what is written down in seconds, never for deadlines. */
 MAG_MODULE mag_time mag_clock_wall(void);
 
 /* The time after a duration (>= 0) from now; MAG_NEVER if that is beyond what there is. */

@@ -72,6 +72,9 @@ static void make_portable(void *arg)
 {
     struct mag_fiber *f = arg;
 
+    /* the timer of a scope that has been put off for good */
+    if (MAG_UNLIKELY(mag_timer_is_armed(&f->timer)) && f->deadline == MAG_NEVER)
+        (void)mag_timers_cancel(&f->home->timers, &f->timer);
     mag_store_release(&f->is_portable, !mag_timer_is_armed(&f->timer));
 }
 

@@ -610,6 +610,13 @@ void mag_worker_move(struct mag_worker *w, struct mag_fiber *f)
     mag_spin_unlock(&from->move_lock);
 }
 
+unsigned mag_worker_number(void)
+{
+    struct mag_worker *w = mag_worker_self();
+
+    return w ? w->id : 0;
+}
+
 void mag_worker_adopt(struct mag_fiber *f)
 {
     struct mag_worker *w = mag_worker_self();

@@ -155,6 +155,10 @@ static inline void mag_worker_leave(struct mag_worker *w, uint32_t was)
     mag_store_release(&w->is_inside, was);
 }
 
+/* The number of the worker that the caller runs on, from 0: for what each of them has a share of.
+ * 0 elsewhere, too. */
+MAG_MODULE unsigned mag_worker_number(void);
+
 /* The task-local variables of what runs: a task's, a callback's; NULL. */
 static inline struct mag_vars *mag_worker_vars(void)
 {

@@ -6,7 +6,8 @@
  *
  *   1. nothing outside of them is read (each piece is a heap block of its own, under ASan);
  *   2. what is made of them does not depend on how they were cut;
- *   3. whatever is let pass, llhttp reads the same: as many messages, with as much body.
+ *   3. whatever is let pass, llhttp reads the same: as many messages, with as much body, and the
+ *      same fields.
  *
  * With WRITE_SEEDS it is a program that writes the tables of http_bad.h into a directory.
  */
@@ -58,7 +59,28 @@ struct oracle {
     int n_messages;
     size_t n_body; /* of all */
     bool is_in_trailers;
+    struct messages_fields fields;
 };
+
+static int on_name(llhttp_t *p, const char *at, size_t n)
+{
+    struct oracle *o = p->data;
+
+    if (!(p->flags & F_TRAILING))
+        messages_add_field(&o->fields, at, n, '=');
+    return 0;
+}
+
+static int on_value(llhttp_t *p, const char *at, size_t n)
+{
+    struct oracle *o = p->data;
+
+    while (n > 0 && (at[n - 1] == ' ' || at[n - 1] == '\t'))
+        n--;
+    if (!(p->flags & F_TRAILING))
+        messages_add_field(&o->fields, at, n, '|');
+    return 0;
+}
 
 static int on_body(llhttp_t *p, const char *at, size_t n)
 {
@@ -75,7 +97,9 @@ static int on_complete(llhttp_t *p)
 
 static int ask(struct oracle *o, const char *bytes, size_t n)
 {
-    static const llhttp_settings_t settings = { .on_body = on_body,
+    static const llhttp_settings_t settings = { .on_header_field = on_name,
+                                                .on_header_value = on_value,
+                                                .on_body = on_body,
                                                 .on_message_complete = on_complete };
     const char *end = bytes + n;
     llhttp_t p;
@@ -96,7 +120,7 @@ static int ask(struct oracle *o, const char *bytes, size_t n)
 /* The same of the messages that are whole; what it says of the rest is its own business. */
 static void compare_with_llhttp(const char *bytes)
 {
-    struct oracle o;
+    static struct oracle o;
     int rc;
 
     rc = ask(&o, bytes, whole.n_done);
@@ -110,6 +134,9 @@ static void compare_with_llhttp(const char *bytes)
     must(rc == HPE_OK, "llhttp refuses what we let pass");
     must(o.n_messages == whole.n, "llhttp counts other messages");
     must(o.n_body == whole.n_body_done, "llhttp reads other bodies");
+    must(o.fields.n == whole.n_fields_done &&
+             memcmp(o.fields.text, whole.fields.text, o.fields.n) == 0,
+         "llhttp reads other fields");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)

@@ -12,6 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The fields alone, "name=value|". */
+struct messages_fields {
+    char text[8192];
+    size_t n;
+};
+
 struct messages {
     char text[8192];
     size_t n_text;
@@ -20,6 +26,8 @@ struct messages {
     size_t n_done;      /* bytes of these */
     size_t n_body;      /* bytes of content, of all so far */
     size_t n_body_done; /* of complete ones */
+    struct messages_fields fields;
+    size_t n_fields_done; /* bytes of these */
 };
 
 static inline void messages_add(struct messages *m, const char *bytes, size_t n)
@@ -30,6 +38,17 @@ static inline void messages_add(struct messages *m, const char *bytes, size_t n)
         memcpy(m->text + m->n_text, bytes, n);
     m->n_text += n;
     m->text[m->n_text] = '\0';
+}
+
+static inline void messages_add_field(struct messages_fields *f, const char *bytes, size_t n,
+                                      char end)
+{
+    if (n + 1 > sizeof f->text - f->n)
+        return;
+    if (n > 0)
+        memcpy(f->text + f->n, bytes, n);
+    f->text[f->n + n] = end;
+    f->n += n + 1;
 }
 
 /* A parser, as the server uses it. */
@@ -81,6 +100,9 @@ static inline int messages_head(struct messages_parser *p, const char *bytes, si
         messages_add(p->m, "=", 1);
         messages_add(p->m, bytes + h->fields[i].value.at, h->fields[i].value.len);
         messages_add(p->m, "|", 1);
+        messages_add_field(&p->m->fields, bytes + h->fields[i].name.at, h->fields[i].name.len, '=');
+        messages_add_field(&p->m->fields, bytes + h->fields[i].value.at, h->fields[i].value.len,
+                           '|');
     }
     if (h->length > p->body_max)
         return -413;
@@ -116,6 +138,7 @@ static inline void messages_next(struct messages_parser *p)
     messages_add(p->m, "\n", 1);
     p->m->n++;
     p->m->n_body_done = p->m->n_body;
+    p->m->n_fields_done = p->m->fields.n;
     p->head = (struct mag_http_head){ 0 };
 }
 

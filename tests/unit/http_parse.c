@@ -55,6 +55,66 @@ Test(http_parse, cuts_do_not_matter)
         cut_everywhere(&http_bad[i]);
 }
 
+/* GET is read here, and PATCH by llhttp: it is the same. */
+static void is_read_alike(const char *fields, size_t n)
+{
+    char bytes[256];
+    size_t n_get = (size_t)sprintf(bytes, "GET / HTTP/1.1\r\nHost: a\r\n"), n_patch;
+
+    memcpy(bytes + n_get, fields, n);
+    messages_of(&whole, bytes, n_get + n, n_get + n, 0);
+    n_patch = (size_t)sprintf(bytes, "PATCH / HTTP/1.1\r\nHost: a\r\n");
+    memcpy(bytes + n_patch, fields, n);
+    messages_of(&cut, bytes, n_patch + n, n_patch + n, 0);
+    cr_assert_eq(whole.status, cut.status, "\"%.*s\"", (int)n, fields);
+    cr_assert_eq(whole.n, cut.n, "\"%.*s\"", (int)n, fields);
+    cr_assert_eq(whole.fields.n, cut.fields.n, "\"%.*s\"", (int)n, fields);
+    cr_assert_arr_eq(whole.fields.text, cut.fields.text, whole.fields.n, "\"%.*s\"", (int)n,
+                     fields);
+}
+
+Test(http_parse, plain_heads_are_as_llhttp_reads_them)
+{
+    static const char *const all[] = {
+        "Name:\r\n\r\n",
+        "Name:   \r\n\r\n",
+        "Name:\t \tvalue \t \r\n\r\n",
+        "Name:value\r\n\r\n",
+        "Name: a b\tc\r\n\r\n",
+        "Name: a:b\r\nName: c\r\n\r\n",
+        "Upgrade: websocket\r\n\r\n",
+        "Connection: upgrade\r\nUpgrade: x\r\n\r\n",
+        "Connection: close\r\n\r\n",
+        "Content-Length: 0\r\n\r\n",
+        "Content-Lengthx: y\r\n\r\n",
+        "Proxy-Connection: close, a\r\n\r\n",
+        "N: 0123456789abcdef0123456\x80\xff\r\n\r\n",
+    };
+
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        is_read_alike(all[i], strlen(all[i]));
+    for (int byte = 0; byte < 256; byte++)
+        for (size_t at = 0; at < 12; at++) {
+            char one[] = "Some-Name: a value\r\n\r\n";
+            one[at] = (char)byte;
+            is_read_alike(one, sizeof one - 1);
+        }
+}
+
+Test(http_parse, the_next_control)
+{
+    char bytes[40];
+
+    for (size_t n = 0; n <= sizeof bytes; n++)
+        for (size_t at = 0; at < n; at++)
+            for (size_t from = 0; from <= at; from++) {
+                memset(bytes, at % 2 ? 0x80 : 0x20, sizeof bytes);
+                cr_assert_eq(mag_http_next_control(bytes, from, n), n);
+                bytes[at] = at % 3 ? 0x7f : 0x1f;
+                cr_assert_eq(mag_http_next_control(bytes, from, n), at, "%zu %zu %zu", from, at, n);
+            }
+}
+
 Test(http_parse, what_a_request_says)
 {
     static const char bytes[] =

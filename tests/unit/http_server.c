@@ -524,6 +524,49 @@ Test(http_server, slow_but_steady)
     RUN_CLEAN(slow_but_steady(), 0);
 }
 
+/* Two requests at once; how long it took to ask. */
+static mag_time ask_twice(struct mag_http_server *server, char *answer, size_t room)
+{
+    static const char both[] = GET("/slow") GET("/slow");
+    struct mag_stream s;
+    struct mag_str all;
+    mag_time begun = mag_now(), took;
+
+    SHOULD(mag_connect(&s, "127.0.0.1", mag_http_server_port(server), NULL) == 0);
+    (void)mag_stream_write_all(&s, both, sizeof both - 1, NULL);
+    took = mag_now() - begun;
+    (void)mag_stream_read_all(&s, &all, room - 1);
+    memcpy(answer, all.ptr, all.len + 1);
+    mag_stream_close(&s);
+    return took;
+}
+
+/* The limits of the waiting before and behind it are not the handler's, though the first wait has
+ * set the timer; and the connection is ended by the last one. */
+async(void, slow_handlers)
+{
+    const struct mag_http_server_options o = { .head_timeout = 100 * MAG_MS,
+                                               .idle_timeout = 100 * MAG_MS,
+                                               .write_timeout = 100 * MAG_MS };
+    char answer[2000] = "";
+    const char *second;
+
+    nap = 250 * MAG_MS;
+    WITH_SERVER(s, &o, {
+        for (int i = 0; i < 20; i++) /* again, if we were too slow ourselves */
+            if (ask_twice(s, answer, sizeof answer) < 50 * MAG_MS)
+                break;
+        second = strstr(answer, "slow");
+        SHOULD(second && strstr(second + 1, "slow"));
+    });
+    return 0;
+}
+
+Test(http_server, slow_handlers)
+{
+    RUN_CLEAN(slow_handlers(), 0);
+}
+
 #define HEAD_AND_SLOW "HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\nGET /hello HT"
 
 async(void, slow_clients)
