@@ -17,7 +17,7 @@ file(GLOB support_sources CONFIGURE_DEPENDS tests/support/*.c)
 # The same program once more, on the back-end for where io_uring is refused.
 function(add_epoll_test kind name)
   add_test(NAME epoll.${kind}.${name} COMMAND test-${kind}-${name})
-  set_tests_properties(epoll.${kind}.${name} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77
+  set_tests_properties(epoll.${kind}.${name} PROPERTIES TIMEOUT 300 SKIP_RETURN_CODE 77
     LABELS epoll ENVIRONMENT MAGPIE_BACKEND=epoll)
   if(kind STREQUAL "stress")
     set_tests_properties(epoll.${kind}.${name} PROPERTIES RUN_SERIAL ON)
@@ -49,7 +49,7 @@ function(add_test_program kind source)
     target_include_directories(${target} SYSTEM PRIVATE ${llhttp_include})
   endif()
   add_test(NAME ${kind}.${name} COMMAND ${target})
-  set_tests_properties(${kind}.${name} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77 LABELS ${kind})
+  set_tests_properties(${kind}.${name} PROPERTIES TIMEOUT 300 SKIP_RETURN_CODE 77 LABELS ${kind})
   if(kind STREQUAL "stress")
     set_tests_properties(${kind}.${name} PROPERTIES RUN_SERIAL ON)
   endif()

@@ -538,11 +538,13 @@ static int wait_out(struct hall *h, int rc)
     return mag_sleep(h->pause);
 }
 
+/* Not before the server counts as started: whoever was accepted is told goodbye by a stop, also
+ * if who starts it is cancelled just then. */
 static int accept_all(struct hall *h, struct mag_group *connections)
 {
-    int rc;
+    int rc = mag_event_wait(&h->server->started);
 
-    while ((rc = mag_sem_acquire(&h->server->room)) == 0) {
+    while (rc == 0 && (rc = mag_sem_acquire(&h->server->room)) == 0) {
         rc = admit(h, connections);
         if (rc == 0) {
             h->pause = 0;
@@ -551,8 +553,6 @@ static int accept_all(struct hall *h, struct mag_group *connections)
         (void)mag_sem_release(&h->server->room);
         if (!is_for_good(rc))
             rc = wait_out(h, rc);
-        if (rc < 0)
-            break;
     }
     return rc;
 }
@@ -782,7 +782,7 @@ static int run_root(struct mag_server *s)
         return rc;
     }
     rc = mag_event_wait(&s->started);
-    if (rc == 0)
+    if (rc == 0 || mag_event_is_set(&s->started)) /* what has come stays, although cancelled */
         rc = s->start_rc;
     if (rc == 0)
         return mag_detach(root); /* the runtime cancels it when nothing else is left */

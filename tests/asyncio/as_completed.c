@@ -4,7 +4,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(as_completed, .timeout = 20);
+TestSuite(as_completed, .timeout = 60);
 
 /* ---- the order of the ends --------------------------------------------------------- */
 

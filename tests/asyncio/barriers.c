@@ -5,7 +5,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(barriers, .timeout = 20);
+TestSuite(barriers, .timeout = 60);
 
 enum { N = 5 };
 

@@ -6,7 +6,7 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 
-TestSuite(callbacks, .timeout = 20);
+TestSuite(callbacks, .timeout = 60);
 
 static void writes(void *number)
 {
@@ -80,12 +80,18 @@ ON_1_AND_4(callbacks, at_is_called_at_that_time_of_the_loops_clock)
 
 ON_1_AND_4(callbacks, those_that_are_due_first_are_called_first)
 {
-    mag_time now = mag_now();
+    bool are_in_order = false;
 
-    SHOULD(mag_call_at(now + 3 * MAG_MS, writes, arg_of(3)) == 0);
-    SHOULD(mag_call_at(now + 1 * MAG_MS, writes, arg_of(1)) == 0);
-    SHOULD(mag_call_at(now + 2 * MAG_MS, writes, arg_of(2)) == 0);
-    SHOULD(written(3) && DIARY_IS(1, 2, 3));
+    for (int i = 0; i < 20 && !are_in_order; i++) { /* again, if one was due before all were there */
+        mag_time now = mag_now();
+        diary_clear();
+        SHOULD(mag_call_at(now + 3 * MAG_MS, writes, arg_of(3)) == 0);
+        SHOULD(mag_call_at(now + 1 * MAG_MS, writes, arg_of(1)) == 0);
+        SHOULD(mag_call_at(now + 2 * MAG_MS, writes, arg_of(2)) == 0);
+        SHOULD(written(3));
+        are_in_order = DIARY_IS(1, 2, 3);
+    }
+    SHOULD(are_in_order);
     return 0;
 }
 
@@ -142,7 +148,7 @@ ON_1_AND_4(callbacks, a_cancelled_handle_is_not_called)
     struct mag_call *h, *timer;
 
     SHOULD(mag_rt_call(mag_rt_self(), 0, writes, arg_of(1), &h) == 0);
-    SHOULD(mag_rt_call(mag_rt_self(), mag_now() + 2 * MAG_MS, writes, arg_of(2), &timer) == 0);
+    SHOULD(mag_rt_call(mag_rt_self(), mag_now() + MAG_MINUTE, writes, arg_of(2), &timer) == 0);
     SHOULD(mag_call_cancel(h) == 0 && mag_call_cancel(timer) == 0);
     SHOULD(mag_sleep(4 * MAG_MS) == 0);
     SHOULD(diary_length() == 0);
@@ -159,8 +165,9 @@ ON_1_AND_4(callbacks, one_callback_cancels_another)
     mag_time when = mag_now() + MAG_MS;
     struct mag_call *h;
 
-    SHOULD(mag_rt_call(mag_rt_self(), when + MAG_MS, writes, arg_of(2), &h) == 0);
+    SHOULD(mag_rt_call(mag_rt_self(), when + MAG_MINUTE, writes, arg_of(2), &h) == 0);
     SHOULD(mag_call_at(when, cancels, h) == 0);
+    SHOULD(written(1));
     SHOULD(mag_sleep(4 * MAG_MS) == 0);
     SHOULD(DIARY_IS(0));
     return 0;
@@ -215,7 +222,7 @@ ON_1_AND_4(callbacks, from_another_thread_it_wakes_the_loop)
     SHOULD(pthread_create(&t, NULL, calls_from_outside, mag_rt_self()) == 0);
     SHOULD(pthread_join(t, &rc) == 0 && rc == NULL);
     SHOULD(written(2) && DIARY_IS(1, 2));
-    SHOULD(mag_now() - begun < 2 * MAG_SECOND);
+    SHOULD(mag_now() - begun < 15 * MAG_SECOND);
     return 0;
 }
 

@@ -5,7 +5,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(condition, .timeout = 20);
+TestSuite(condition, .timeout = 60);
 
 struct both {
     struct mag_mutex mutex;

@@ -7,7 +7,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(contextvars, .timeout = 20);
+TestSuite(contextvars, .timeout = 60);
 
 static struct mag_var cvar = { "cvar", (void *)-1 };
 

@@ -5,7 +5,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(events, .timeout = 20);
+TestSuite(events, .timeout = 60);
 
 static int wait_event(void *event)
 {

@@ -6,7 +6,7 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 
-TestSuite(futures, .timeout = 20);
+TestSuite(futures, .timeout = 60);
 
 /* ---- state -------------------------------------------------------------------------- */
 

@@ -5,7 +5,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(gather, .timeout = 20);
+TestSuite(gather, .timeout = 60);
 
 #define LONG (3600 * MAG_SECOND)
 
@@ -44,11 +44,15 @@ ON_1_AND_4(gather, it_returns_when_the_last_has_ended)
 
 ON_1_AND_4(gather, they_run_at_the_same_time)
 {
-    mag_time begun = mag_now();
+    mag_time begun, best = MAG_NEVER;
 
-    gather(NULL, gives_after(50 * MAG_MS, 1), gives_after(50 * MAG_MS, 2),
-           gives_after(50 * MAG_MS, 3), gives_after(50 * MAG_MS, 4));
-    SHOULD(mag_now() - begun < 150 * MAG_MS);
+    for (int i = 0; i < 20 && best >= 150 * MAG_MS; i++) { /* on a busy machine, the best of some */
+        begun = mag_now();
+        gather(NULL, gives_after(50 * MAG_MS, 1), gives_after(50 * MAG_MS, 2),
+               gives_after(50 * MAG_MS, 3), gives_after(50 * MAG_MS, 4));
+        best = mag_now() - begun < best ? mag_now() - begun : best;
+    }
+    SHOULD(best < 150 * MAG_MS);
     return 0;
 }
 

@@ -6,7 +6,7 @@
 #include <criterion/criterion.h>
 #include <magpie/async.h>
 
-TestSuite(lock, .timeout = 20);
+TestSuite(lock, .timeout = 60);
 
 static int lock(void *mutex)
 {

@@ -11,7 +11,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(queues, .timeout = 20);
+TestSuite(queues, .timeout = 60);
 
 enum { ROOM = 100 };
 

@@ -6,7 +6,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(semaphores, .timeout = 20);
+TestSuite(semaphores, .timeout = 60);
 
 static int acquire(void *sem)
 {

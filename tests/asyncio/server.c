@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-TestSuite(server, .timeout = 20);
+TestSuite(server, .timeout = 60);
 
 #define HOSTV4 "127.0.0.1"
 

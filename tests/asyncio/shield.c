@@ -4,7 +4,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(shield, .timeout = 20);
+TestSuite(shield, .timeout = 60);
 
 /* What a shielded one has done by itself. */
 static mag_atomic(int32_t) proof;

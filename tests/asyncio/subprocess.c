@@ -6,7 +6,7 @@
 
 #include <magpie/signal.h>
 
-TestSuite(subprocess, .timeout = 20);
+TestSuite(subprocess, .timeout = 60);
 
 enum { PIPE_MAX_SIZE = 4 * 1024 * 1024 + 1 }; /* support.PIPE_MAX_SIZE */
 

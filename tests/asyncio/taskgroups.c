@@ -15,7 +15,7 @@
 #include <magpie/scope.h>
 #include <magpie/vars.h>
 
-TestSuite(taskgroups, .timeout = 20);
+TestSuite(taskgroups, .timeout = 60);
 
 enum { ZERO_DIVISION = -EDOM, MY_EXC = -EBADMSG, VALUE_ERROR = -EILSEQ, UNIT = MAG_MS };
 
@@ -114,7 +114,7 @@ static int after(void *arg, long *value)
 #define AFTER(units_, value_) (&(struct after){ (units_), (value_) })
 
 static struct after forty_two_after_1 = { 1, 42 }, eleven_after_2 = { 2, 11 },
-                    crash_after_1 = { 1, ZERO_DIVISION }, crash_after_1000 = { 1000, VALUE_ERROR },
+                    crash_after_1 = { 1, ZERO_DIVISION }, crash_much_later = { 100000, VALUE_ERROR },
                     value_error_after_1 = { 1, VALUE_ERROR };
 
 /* except CancelledError: NUM += 1; raise */
@@ -379,21 +379,21 @@ static int nested_13(struct mag_group *g, void *arg)
 
 BEHAVIOUR(an_error_of_the_outer_group_cancels_the_inner_one)
 {
-    struct after *two[] = { &value_error_after_1, &crash_after_1000 };
+    struct after *two[] = { &value_error_after_1, &crash_much_later };
     mag_time start = mag_now();
 
     SHOULD(in_group(nested_13, two) == VALUE_ERROR);
-    SHOULD(mag_now() - start < 500 * UNIT);
+    SHOULD(mag_now() - start < MAG_MINUTE);
     return 0;
 }
 
 BEHAVIOUR(an_error_of_the_inner_group_cancels_the_outer_one)
 {
-    struct after *two[] = { &crash_after_1000, &value_error_after_1 };
+    struct after *two[] = { &crash_much_later, &value_error_after_1 };
     mag_time start = mag_now();
 
     SHOULD(in_group(nested_13, two) == VALUE_ERROR);
-    SHOULD(mag_now() - start < 500 * UNIT);
+    SHOULD(mag_now() - start < MAG_MINUTE);
     return 0;
 }
 

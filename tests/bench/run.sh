@@ -44,6 +44,15 @@ nothing_left() {
     [ -z "$left" ] || { echo "left behind: $left"; return 1; }
 }
 
+# Until one of this build's programs is at work.
+until_it_runs() {
+    for i in $(seq 300); do
+        nothing_left >/dev/null || break
+        sleep 0.1
+    done
+    sleep 0.5
+}
+
 says() { grep -Eq -- "$1" "$work/$2" || { echo "no '$1' in $2:"; cat "$work/$2"; return 1; }; }
 
 well_formed() { python3 -c 'import sys, xml.dom.minidom as m; m.parse(sys.argv[1])' "$1"; }
@@ -58,17 +67,20 @@ check "results.svg is well-formed" well_formed "$work/results.svg"
 check "nothing is left behind" nothing_left
 
 bench echo --seconds 5 --rounds 9 &
-sleep 2
+until_it_runs
 kill -TERM $!
 wait $!
 check "it can be interrupted" [ $? -eq 130 ]
 check "and leaves nothing behind" nothing_left
 
 bench echo --seconds 5 --rounds 9 &
-sleep 2
+until_it_runs
 kill -KILL $!
 wait $! 2>/dev/null
-sleep 1
+for i in $(seq 100); do # they are told by the kernel, and may take a moment
+    nothing_left >/dev/null && break
+    sleep 0.1
+done
 check "nor when it is killed" nothing_left
 
 python3 "$source/bench/io/run" --build "$build" nonsense >"$work/out" 2>&1

@@ -261,7 +261,7 @@ tr '\n' ' ' <out | grep -q 'first, soon callback: second, after a delay callback
     failures=$((failures + 1))
 }
 # Ctrl-C, once; `timeout' in the background would send it twice
-timeout --foreground --preserve-status -s INT 0.5 "$examples/runner" 5 >out 2>err </dev/null
+timeout --foreground --preserve-status -s INT 3 "$examples/runner" 20 >out 2>err </dev/null
 status=$?
 if [ $status -eq 130 ] && grep -q 'interrupted: cleaning up' out; then
     echo 'ok    runner, interrupted'
@@ -303,10 +303,18 @@ expect 0 'two' run_commands -j 3 'sleep 0.05; echo one' 'echo two' 'echo three >
 expect 1 '== exit 3: status 3' run_commands true 'exit 3'
 expect 1 '== kill \$\$: killed by .*' run_commands 'kill $$'
 expect 1 '== sleep 60; :: Connection timed out' run_commands -t 0.1 'sleep 60; :'
-timeout --foreground --preserve-status -s INT 0.3 "$examples/run_commands" 'sleep 61' 'echo x; sleep 61' \
-    >out 2>err </dev/null
+# Ctrl-C when both commands run, which nobody else's tests run beside
+nap="sleep 61.$$"
+env --default-signal=INT "$examples/run_commands" "$nap" "echo x; $nap" >out 2>err </dev/null &
+pid=$!
+for i in $(seq 2000); do
+    [ "$(pgrep -x -f -c "$nap")" -eq 2 ] && break
+    sleep 0.01
+done
+kill -INT $pid
+wait $pid
 status=$?
-if [ $status -eq 130 ] && grep -q ', stopping' err && ! pgrep -x -f 'sleep 61' >/dev/null; then
+if [ $status -eq 130 ] && grep -q ', stopping' err && ! pgrep -x -f "$nap" >/dev/null; then
     echo 'ok    run_commands, interrupted'
 else
     echo "FAIL  run_commands, interrupted: status $status"
@@ -319,7 +327,7 @@ expect 0 'nobody wants anything' signals 0.05
 "$examples/signals" 20 >out 2>err </dev/null &
 pid=$!
 for signal in USR1 HUP TERM; do # one after the other has been told
-    for i in $(seq 200); do
+    for i in $(seq 2000); do
         grep -q "$([ $signal = USR1 ] && echo ready || echo got)" out && break
         sleep 0.01
     done
@@ -379,7 +387,7 @@ expect 0 '20 connections served, 499200 bytes sent back' echo --self-test
 : >out # of the one before
 "$examples/echo" -p 0 >out 2>err </dev/null &
 pid=$!
-for i in $(seq 200); do
+for i in $(seq 2000); do
     grep -q listening out && break
     sleep 0.01
 done

@@ -119,7 +119,7 @@ done
 [ -n "$started" ] || skip 'nginx does not start'
 origin=http://127.0.0.1:$port
 secure=https://127.0.0.1:$((port + 1))
-for i in $(seq 200); do
+for i in $(seq 1000); do
     curl -s -o /dev/null $origin/file-1.bin && break
     sleep 0.02
 done
@@ -158,7 +158,14 @@ ok 'begins again' run 0 -q -d changed $origin/file-0.bin
 ok 'begins again: equal' cmp changed/file-0.bin www/file-0.bin
 
 mkdir stopped
-timeout --foreground --preserve-status -s INT 1 "$fetch" -q -d stopped $origin/slow/file-0.bin 2>err
+env --default-signal=INT "$fetch" -q -d stopped $origin/slow/file-0.bin 2>err </dev/null &
+pid=$!
+for i in $(seq 1000); do # Ctrl-C when there is a part
+    [ -s stopped/file-0.bin.part ] && break
+    sleep 0.01
+done
+kill -INT $pid
+wait $pid
 status=$?
 if [ $status -eq 130 ]; then
     ok 'Ctrl-C leaves a part' [ -s stopped/file-0.bin.part ]
@@ -210,7 +217,7 @@ server.serve_forever()
 PY
 python3 flaky.py >flaky.port &
 flaky=$!
-for i in $(seq 200); do
+for i in $(seq 1000); do
     [ -s flaky.port ] && break
     sleep 0.02
 done

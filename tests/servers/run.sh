@@ -135,10 +135,13 @@ result 'echo, terminated' $?
 
 begin udp udp serve 0
 udp_port=$(port_of udp)
-echo datagram | timeout 20 socat -t 2 - "UDP:127.0.0.1:$udp_port" >back
+echo datagram | timeout 20 socat -t 6 - "UDP:127.0.0.1:$udp_port" >back
 [ "$(cat back)" = datagram ]
 result 'udp, socat' $?
-timeout 20 "$examples/udp" ping 127.0.0.1 "$udp_port" 3 >out
+for _ in 1 2 3; do # each waits for a second, which a busy machine may need
+    timeout 20 "$examples/udp" ping 127.0.0.1 "$udp_port" 3 >out
+    grep -qx '3 of 3 came back' out && break
+done
 grep -qx '3 of 3 came back' out
 result 'udp, ping' $?
 kill "$pid"

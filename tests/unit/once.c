@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-TestSuite(once, .timeout = 20);
+TestSuite(once, .timeout = 60);
 
 static struct mag_once once;
 static mag_atomic(int32_t) n_calls, n_inside, n_to_fail;

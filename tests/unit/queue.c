@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 
-TestSuite(queue, .timeout = 20);
+TestSuite(queue, .timeout = 60);
 
 static int compare_tens(const void *a, const void *b)
 {

@@ -13,7 +13,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-TestSuite(rescue, .timeout = 60);
+TestSuite(rescue, .timeout = 100);
 
 static void ignore(void *arg, const char *line)
 {
@@ -130,8 +130,8 @@ static int waits_for_the_rescuer(void *arg, long *value)
     SHOULD(mag_load_relaxed(&w->is_inside) == 1);
     mag_worker_leave(w, inner);
     mag_worker_leave(w, was);
-    SHOULD(pthread_create(&t, NULL, goes_away, w) == 0);
     begun = mag_now();
+    SHOULD(pthread_create(&t, NULL, goes_away, w) == 0);
     was = mag_worker_enter(w);
     SHOULD(was == 0 && mag_load_relaxed(&w->is_inside) == 1);
     SHOULD(mag_now() - begun >= 2 * MAG_MS);
@@ -153,7 +153,7 @@ static mag_atomic(uint32_t) may_end, is_stuck;
 /* Never longer than some seconds: then what waits for it has failed. */
 static int computes(void *arg, long *value)
 {
-    mag_time end = mag_now() + 8 * MAG_SECOND;
+    mag_time end = mag_now() + 20 * MAG_SECOND;
 
     (void)arg;
     mag_store_release(&is_stuck, 1);
@@ -214,12 +214,20 @@ static int sleeps_there(void *arg, long *value)
 
 static int a_sleeper_moves(void *arg, long *value)
 {
-    struct co *c = at_1(sleeps_there, arg_of(20 * MAG_MS), false), *hog = stick(1);
+    struct co *c, *hog;
+    bool has_moved = false;
     long where = 0;
 
     (void)arg, (void)value;
-    SHOULD(await_co(c, &where) == 0 && where == 2);
-    return unstick(hog);
+    while (!has_moved) { /* again if it woke before the worker was stuck */
+        mag_store_relaxed(&n_waiting, 0);
+        c = at_1(sleeps_there, arg_of(20 * MAG_MS), false);
+        hog = stick(1);
+        has_moved = !mag_done(c);
+        SHOULD(await_co(c, &where) == 0 && (where == 2 || !has_moved));
+        SHOULD(unstick(hog) == 0);
+    }
+    return 0;
 }
 
 Test(rescue, a_sleeper_goes_on_elsewhere)
@@ -229,15 +237,22 @@ Test(rescue, a_sleeper_goes_on_elsewhere)
 
 static int pinned_ones_stay(void *arg, long *value)
 {
-    struct co *pinned = at_1(sleeps_there, arg_of(10 * MAG_MS), true);
-    struct co *other = at_1(sleeps_there, arg_of(30 * MAG_MS), false), *hog = stick(2);
+    struct co *pinned, *other, *hog;
+    bool are_waiting = false;
     long where = 0;
 
     (void)arg, (void)value;
-    SHOULD(await_co(other, &where) == 0 && where == 2);
-    SHOULD(!mag_done(pinned));
-    SHOULD(unstick(hog) == 0);
-    SHOULD(await_co(pinned, &where) == 0 && where == 1);
+    while (!are_waiting) { /* again if one woke before the worker was stuck */
+        mag_store_relaxed(&n_waiting, 0);
+        pinned = at_1(sleeps_there, arg_of(10 * MAG_MS), true);
+        other = at_1(sleeps_there, arg_of(30 * MAG_MS), false);
+        hog = stick(2);
+        are_waiting = !mag_done(pinned) && !mag_done(other);
+        SHOULD(await_co(other, &where) == 0 && (where == 2 || !are_waiting));
+        SHOULD(!are_waiting || !mag_done(pinned));
+        SHOULD(unstick(hog) == 0);
+        SHOULD(await_co(pinned, &where) == 0 && where == 1);
+    }
     return 0;
 }
 
@@ -377,7 +392,8 @@ static int nobody_else(void *arg, long *value)
     long where = 0;
 
     (void)arg, (void)value;
-    SHOULD(mag_sleep(MAG_MS) == 0);
+    while (mag_load_acquire(&n_waiting) == 0)
+        SHOULD(mag_yield() == 0);
     for (mag_time end = mag_now() + 40 * MAG_MS; mag_now() < end;)
         mag_cpu_relax();
     SHOULD(!mag_done(c));

@@ -125,7 +125,7 @@ static int32_t run_op(struct mag_op *op)
     ON(epoll, name)                                                                            \
     static void name(void)
 
-TestSuite(ring, .timeout = 20);
+TestSuite(ring, .timeout = 60);
 TestSuite(choice, .timeout = 20);
 
 /* ---- operations ----------------------------------------------------------------- */
@@ -444,8 +444,8 @@ static void *race_writer(void *arg)
 {
     uint32_t rounds = *(uint32_t *)arg;
     for (uint32_t i = 1; i <= rounds; i++) {
-        while (mag_load_acquire(&race_go) != i)
-            mag_cpu_relax();
+        for (uint32_t k = 1; mag_load_acquire(&race_go) != i; k++)
+            k % 1000 ? mag_cpu_relax() : mag_sys_yield(); /* there may be one processor */
         if (write(race_pipe[1], "x", 1) != 1)
             return arg;
     }
@@ -497,14 +497,25 @@ static mag_time sleep_for(mag_time ns)
     return mag_clock_now() - begin;
 }
 
+/* By how much it is too long; on a busy machine, the best of some. */
+static mag_time overslept(mag_time ns)
+{
+    mag_time best = MAG_NEVER;
+
+    for (int i = 0; i < 20 && best >= 100 * MAG_MS; i++) {
+        mag_time over = sleep_for(ns) - ns;
+        cr_assert_geq(over, 0);
+        best = over < best ? over : best;
+    }
+    return best;
+}
+
 RING_TEST(deadline)
 {
-    for (int i = 0; i < 5; i++) {
-        mag_time ns = (i + 1) * 5 * MAG_MS, slept = sleep_for(ns);
-        cr_assert(slept >= ns && slept < ns + 100 * MAG_MS, "%lld", (long long)slept);
-    }
-    cr_assert_lt(sleep_for(0), 100 * MAG_MS);
-    cr_assert_lt(sleep_for(-MAG_SECOND), 100 * MAG_MS);
+    for (int i = 0; i < 5; i++)
+        cr_assert_lt(overslept((i + 1) * 5 * MAG_MS), 100 * MAG_MS);
+    cr_assert_lt(overslept(0), 100 * MAG_MS);
+    cr_assert_lt(overslept(-MAG_SECOND), MAG_SECOND + 100 * MAG_MS);
 }
 
 RING_TEST(wake_before_sleep_is_kept_and_consumed)
@@ -546,11 +557,12 @@ static void wake_in_handler(int sig)
 RING_TEST(wake_from_a_signal_handler)
 {
     struct sigaction sa = {.sa_handler = wake_in_handler, .sa_flags = SA_RESTART};
+    mag_time begin = mag_clock_now();
     sigaction(SIGALRM, &sa, NULL);
     ualarm(20000, 0);
-    mag_time begin = mag_clock_now();
-    while (mag_clock_now() - begin < 10 * MAG_MS)
+    do
         cr_assert_eq(mag_ring_sleep(ring, MAG_NEVER), 0);
+    while (mag_clock_now() - begin < 10 * MAG_MS);
     cr_assert_lt(mag_clock_now() - begin, 5 * MAG_SECOND);
 }
 
@@ -1063,6 +1075,10 @@ RING_TEST(connect_to_a_full_backlog)
     }
     cr_assert_eq(n_completed, 1);
     mag_ring_cancel(ring, &ops[2]);
+    while (ops[2].state != 0) { /* before there is room, which it might find */
+        mag_ring_sleep(ring, mag_clock_now() + MAG_MS);
+        mag_ring_reap(ring);
+    }
     while (mag_ring_in_flight(ring) > 0) {
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
         if (fd >= 0)
@@ -1184,6 +1200,7 @@ EPOLL_TEST(cancelled_before_a_thread_is_free)
     struct mag_op files[3];
 
     snprintf(path, sizeof path, "/tmp/mag-ring-fifo-%d", getpid());
+    unlink(path); /* another's that had this number and was killed */
     cr_assert_eq(mkfifo(path, 0600), 0);
     for (int i = 0; i < HOLDERS; i++) {
         many[i] = op_of(MAG_OP_OPENAT);
@@ -1279,7 +1296,7 @@ EPOLL_TEST(without_memory_or_threads)
     pthread_create(&writer, NULL, write_later, &p[1]);
     mag_time began = mag_clock_now();
     drain(); /* no event ends its sleep */
-    cr_assert_lt(mag_clock_now() - began, 2 * MAG_SECOND);
+    cr_assert_lt(mag_clock_now() - began, 15 * MAG_SECOND);
     pthread_join(writer, NULL);
     cr_assert(op.result == 1 && c == 'm');
     op = pipe_read(p[0], &c);

@@ -6,7 +6,7 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 
-TestSuite(rwlock, .timeout = 20);
+TestSuite(rwlock, .timeout = 60);
 
 static int rdlock(void *l)
 {
@@ -103,13 +103,14 @@ ON_1_AND_4(rwlock, a_waiting_writer_keeps_new_readers_out)
     return 0;
 }
 
-static mag_atomic(uint32_t) is_over;
+static mag_atomic(uint32_t) is_over, n_reads;
 
 static int reads_on_and_on(void *l, long *value)
 {
     *value = 0;
     while (!mag_load_acquire(&is_over)) {
         SHOULD(mag_rwlock_rdlock(l) == 0);
+        mag_fetch_add(&n_reads, 1);
         SHOULD(mag_yield() == 0);
         SHOULD(mag_rwlock_rdunlock(l) == 0);
         SHOULD(mag_yield() == 0);
@@ -122,10 +123,11 @@ ON_1_AND_4(rwlock, readers_who_keep_coming_do_not_starve_a_writer)
     struct mag_rwlock l = { 0 };
     struct co *c[6];
 
-    is_over = 0;
+    is_over = n_reads = 0;
     for (int i = 0; i < 6; i++)
         c[i] = go(reads_on_and_on, &l);
-    let_run();
+    while (mag_load_relaxed(&n_reads) < 50)
+        mag_yield();
     for (int i = 0; i < 50; i++) {
         SHOULD(mag_rwlock_wrlock(&l) == 0);
         SHOULD(mag_rwlock_wrunlock(&l) == 0);

@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-TestSuite(sem, .timeout = 20);
+TestSuite(sem, .timeout = 60);
 
 static int acquire(void *sem)
 {

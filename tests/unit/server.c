@@ -13,6 +13,7 @@
 #include "sys.h"
 
 #include <arpa/inet.h>
+#include <magpie/inspect.h>
 #include <magpie/server.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -665,6 +666,7 @@ async(void, a_request_under_way_is_answered)
     await(until(&seen.n_begun, 2));
     stopping = spawn(stop(server));
     SHOULD(says(&quiet, "done\n")); /* it ends, but for the other one: */
+    await(until_open(server, 1));
     mag_sleep(5 * MAG_MS);
     SHOULD(stats_open(server) == 1 && !mag_done(stopping));
     await(mag_stream_write_all(&busy, "two\none\ntwo\n", 12, NULL)); /* and one more at once */
@@ -845,6 +847,19 @@ static int connect_blocking(uint16_t port)
     return fd;
 }
 
+/* Whether every task but this one waits for something. */
+static bool halls_wait(void)
+{
+    enum { TASKS_MAX = 64 };
+    struct mag_task_info *infos = malloc(TASKS_MAX * sizeof *infos);
+    size_t n = mag_tasks(NULL, infos, TASKS_MAX), n_waiting = 0;
+
+    for (size_t i = 0; i < n && i < TASKS_MAX; i++)
+        n_waiting += infos[i].state == MAG_TASK_WAITING && !infos[i].is_busy;
+    free(infos);
+    return n > 1 && n_waiting == n - 1;
+}
+
 /*
  * Cancelled between the accept and the first step of the handler's task, which here has no stack:
  * then the record, the descriptor and the place are the hall's to give back.
@@ -859,7 +874,8 @@ async(void, who_is_cancelled_before_he_begins)
     int fds[N], n_times = 0;
 
     await(mag_server_start(&server, waits_for_gate, &seen, &options));
-    mag_sleep(20 * MAG_MS); /* the halls have begun */
+    while (!halls_wait()) /* they have begun, and have their stacks */
+        mag_sleep(MAG_MS);
     mag_sys_fail_nth(MAG_SYS_MMAP, 1, ENOMEM, true);
     mag_sys_fail_nth(MAG_SYS_MPROTECT, 1, ENOMEM, true);
     mag_sys_fail_nth(MAG_SYS_MADVISE, 1, ENOMEM, true);

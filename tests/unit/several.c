@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-TestSuite(several, .timeout = 20);
+TestSuite(several, .timeout = 60);
 
 enum { MANY = 1000, DAY = 86400 };
 
@@ -108,13 +108,25 @@ static int fails_later(void *arg, long *value)
     return (int)num(arg);
 }
 
+/* The others have ended when it does. */
+static int fails_after_two(void *arg, long *value)
+{
+    void **two = arg;
+
+    (void)value;
+    while (!mag_done(two[0]) || !mag_done(two[1]))
+        SHOULD(mag_sleep(100 * MAG_US) == 0);
+    SHOULD(mag_sleep(5 * MAG_MS) == 0);
+    return -EIO;
+}
+
 static int first_exception(void *arg, long *value)
 {
     (void)arg, (void)value;
     tasks[0] = held();
     tasks[1] = go(same, NULL);
     tasks[2] = held();
-    tasks[3] = go(fails_later, arg_of(-EIO));
+    tasks[3] = go(fails_after_two, &tasks[1]);
     SHOULD(mag_cancel(tasks[2]) == 0); /* is no failure */
     SHOULD(wait_for(4, MAG_FIRST_EXCEPTION) == 3);
     SHOULD(!done[0] && done[1] && done[2] && done[3]);
@@ -153,15 +165,20 @@ Test(several, wait_for_what_has_ended_already)
 static int timeouts(void *arg, long *value)
 {
     mag_time begun = mag_now();
+    int n;
 
     (void)arg, (void)value;
     tasks[0] = held();
     tasks[1] = go(same, arg_of(1));
     tasks[2] = sleeper(10 * MAG_MS);
     SHOULD(mag_wait(tasks, 1, MAG_ALL_COMPLETED, 0, done) == 0 && !done[0]);
+    while (!mag_done(tasks[1]))
+        SHOULD(mag_yield() == 0);
     SHOULD(mag_wait(tasks, 2, MAG_ALL_COMPLETED, 5 * MAG_MS, done) == 1);
     SHOULD(mag_now() - begun >= 5 * MAG_MS && done[1]);
-    SHOULD(mag_wait(tasks, 3, MAG_ALL_COMPLETED, 50 * MAG_MS, done) == 2 && done[2]);
+    while ((n = mag_wait(tasks, 3, MAG_ALL_COMPLETED, 50 * MAG_MS, done)) == 1)
+        SHOULD(!done[2]); /* its worker is busy */
+    SHOULD(n == 2 && done[2]);
     SHOULD(mag_wait(tasks, 3, MAG_ALL_COMPLETED, 0, NULL) == 2);
     SHOULD(!mag_done(tasks[0]));
     SHOULD(mag_sleep(1) == 0); /* the limit is no longer there */
@@ -393,6 +410,7 @@ Test(several, many_wait_at_once)
 static int in_the_order_of_ends(void *arg, long *value)
 {
     static const int order[] = { 1, 2, 0 };
+    bool is_alone = mag_rt_workers(mag_rt_self()) == 1;
     struct mag_completed c;
     void *futures[3], *task;
     long v;
@@ -401,13 +419,14 @@ static int in_the_order_of_ends(void *arg, long *value)
     for (int i = 0; i < 3; i++)
         tasks[i] = co(awaits, futures[i] = future());
     SHOULD(mag_completed_begin(&c, tasks, 3) == 0);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 3 && is_alone; i++) {
         SHOULD(set(futures[order[i]], order[i]) == 0);
         while (!mag_done(tasks[order[i]]))
             SHOULD(mag_yield() == 0);
-        SHOULD(settle_down() == 0); /* whoever has ended it has told it, too */
     }
     for (int i = 0; i < 3; i++) {
+        /* another worker may have ended one, and not told it, when a third ends the next */
+        SHOULD(is_alone || set(futures[order[i]], order[i]) == 0);
         SHOULD(mag_completed_next(&c, &task) == 1 && task == tasks[order[i]]);
         SHOULD(await_co(task, &v) == 0 && v == order[i]);
     }
@@ -485,6 +504,7 @@ static int nothing_to_complete(void *arg, long *value)
 {
     struct mag_completed c = { { 0 } };
     void *task = &c;
+    int rc, n = 0;
 
     (void)arg, (void)value;
     mag_completed_end(&c);
@@ -497,9 +517,13 @@ static int nothing_to_complete(void *arg, long *value)
     SHOULD(mag_completed_begin(&c, tasks, 3) == -EALREADY);
     SHOULD(mag_completed_next(&c, &task) == -EALREADY);
     mag_completed_end(&c);
-    mag_mem_fail_nth(1, false);
-    SHOULD(mag_completed_begin(&c, tasks, 2) == -ENOMEM);
-    mag_mem_fail_nth(0, false);
+    do { /* the fault may be another thread's: then again */
+        mag_completed_end(&c);
+        mag_mem_fail_nth(1, false);
+        rc = mag_completed_begin(&c, tasks, 2);
+        mag_mem_fail_nth(0, false);
+    } while (rc == 0 && ++n < 100);
+    SHOULD(rc == -ENOMEM);
     SHOULD(mag_completed_next(&c, &task) == -ENOMEM);
     mag_completed_end(&c);
     tasks[2] = mag_self();
@@ -614,13 +638,16 @@ static int counts(void *arg, long *value)
 
 static int nobody_wins(void *arg, long *value)
 {
+    bool is_alone = mag_rt_workers(mag_rt_self()) == 1;
     size_t winner = 99;
     long v = 7;
+    int rc;
 
     (void)arg, (void)value;
     tasks[0] = co(fails_later, arg_of(-ENOSPC));
     tasks[1] = co(fails_with, arg_of(-EIO));
-    SHOULD(race(2, &v, &winner) == -EIO && winner == 2 && v == 7 && all_taken(2));
+    rc = race(2, &v, &winner); /* which fails first, if another worker is to run one of them? */
+    SHOULD((rc == -EIO || (rc == -ENOSPC && !is_alone)) && winner == 2 && v == 7 && all_taken(2));
     tasks[0] = NULL;
     SHOULD(race(1, &v, NULL) == -ENOMEM);
     tasks[0] = co(counts, arg_of(5));
@@ -831,7 +858,7 @@ static void note(void *arg, int rc, const void *result)
 
 static int called(uint32_t n)
 {
-    for (int i = 0; i < 2000 && mag_load_acquire(&seen.n_calls) < n; i++)
+    for (int i = 0; i < 20000 && mag_load_acquire(&seen.n_calls) < n; i++)
         if (mag_sleep(MAG_MS) < 0)
             return 0;
     return mag_load_acquire(&seen.n_calls) == n && !seen.was_in_task;
@@ -839,13 +866,15 @@ static int called(uint32_t n)
 
 static int callbacks(void *arg, long *value)
 {
-    void *f = future(), *t;
+    void *f = future(), *gate, *t;
 
     (void)arg, (void)value;
     memset(&seen, 0, sizeof seen);
-    t = sleeper(MAG_MS);
+    gate = future(); /* it must not end, and be freed, before it is looked at */
+    t = go(awaits, gate);
     SHOULD(mag_on_done(t, note, arg_of(5)) == 0);
     SHOULD(await_co(t, NULL) == -EALREADY); /* the handle is given away */
+    SHOULD(set(gate, MAG_MS) == 0);
     SHOULD(called(1) && seen.rc == 0 && seen.sum == 5 + MAG_MS);
     SHOULD(mag_on_done(co(fails_with, arg_of(-EIO)), note, arg_of(5)) == 0);
     SHOULD(called(2) && seen.rc == -EIO && seen.sum == 10 + MAG_MS);
@@ -870,14 +899,17 @@ Test(several, callbacks_are_called_once)
 
 static int callback_mistakes(void *arg, long *value)
 {
-    void *t = held();
     struct co *awaiter;
+    void *t;
 
     (void)arg, (void)value;
     memset(&seen, 0, sizeof seen);
+    n_begun = 0;
+    t = go(notes_cancel, NULL);
+    SHOULD(have_begun(1)); /* else its worker may be in want of memory now */
     SHOULD(mag_on_done(NULL, note, NULL) == -ENOMEM);
     SHOULD(mag_on_done(t, NULL, NULL) == -EINVAL);
-    mag_mem_fail_nth(1, false);
+    mag_mem_fail_nth(1, true); /* whoever else asks */
     SHOULD(mag_on_done(t, note, NULL) == -ENOMEM);
     mag_mem_fail_nth(0, false);
     SHOULD(mag_on_done(mag_self(), note, NULL) == -EDEADLK);

@@ -23,7 +23,7 @@ static void teardown(void)
     cr_assert_eq(mag_mem_live(), 0, "%ld", (long)mag_mem_live());
 }
 
-TestSuite(slab, .init = setup, .fini = teardown, .timeout = 10);
+TestSuite(slab, .init = setup, .fini = teardown, .timeout = 60);
 
 static struct mag_slab_head *get_from(struct mag_slab_cache *c, size_t bytes)
 {

@@ -5,7 +5,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(sleep, .timeout = 20);
+TestSuite(sleep, .timeout = 60);
 
 /* ---- order ------------------------------------------------------------------------------- */
 
@@ -37,6 +37,7 @@ static int in_order(void *arg, long *value)
     struct nap naps[N];
     struct co *tasks[N];
     mag_time begun = mag_now() + 50 * MAG_MS; /* by then all have called */
+    bool is_late;
 
     (void)arg, (void)value;
     n_ended = n_naps = 0;
@@ -46,8 +47,13 @@ static int in_order(void *arg, long *value)
     }
     for (int i = 0; i < N; i++)
         SHOULD(mag_start(tasks[i], NULL) == 0);
+    while (n_naps < N)
+        SHOULD(mag_yield() == 0);
+    is_late = mag_now() >= begun;
     for (int i = 0; i < N; i++)
         SHOULD(await_co(tasks[i], NULL) == 0);
+    if (is_late) /* on a machine that stalled meanwhile */
+        return in_order(arg, value);
     for (int i = 1; i < N; i++) {
         const struct nap *a = &naps[ended[i - 1]], *b = &naps[ended[i]];
         SHOULD(a->deadline < b->deadline || (a->deadline == b->deadline && a->called < b->called));
@@ -67,7 +73,7 @@ static int takes_its_time(void)
 
     EXPECT(mag_sleep(20 * MAG_MS) == 0);
     EXPECT(mag_now() - begun >= 20 * MAG_MS);
-    EXPECT(mag_now() - begun < 2 * MAG_SECOND);
+    EXPECT(mag_now() - begun < 15 * MAG_SECOND);
     begun = mag_now();
     EXPECT(mag_sleep_until(begun + 10 * MAG_MS) == 0);
     EXPECT(mag_now() - begun >= 10 * MAG_MS);
@@ -92,7 +98,7 @@ static int edges(void)
     EXPECT(mag_sleep_until(begun) == 0);
     EXPECT(mag_sleep(1) == 0);
     EXPECT(mag_yield() == 0);
-    EXPECT(mag_now() - begun < MAG_SECOND);
+    EXPECT(mag_now() - begun < 15 * MAG_SECOND);
     return 0;
 }
 
@@ -133,7 +139,7 @@ static int all_at_once(void *arg, long *value)
     for (int i = 0; i < N; i++)
         SHOULD(await_co(tasks[i], NULL) == 0);
     SHOULD(mag_now() - begun >= 100 * MAG_MS);
-    SHOULD(mag_now() - begun < 5 * MAG_SECOND);
+    SHOULD(mag_now() - begun < 15 * MAG_SECOND);
     return 0;
 }
 
@@ -230,18 +236,22 @@ static void note_call(void *arg)
 static int calls_later(void *arg, long *value)
 {
     mag_time begun = mag_now();
+    bool is_late;
 
     (void)arg, (void)value;
     n_called = 0;
     SHOULD(mag_call_later(20 * MAG_MS, note_call, arg_of(3)) == 0);
     SHOULD(mag_call_later(0, note_call, arg_of(1)) == 0);
     SHOULD(mag_call_later(10 * MAG_MS, note_call, arg_of(2)) == 0);
+    is_late = mag_now() - begun >= 10 * MAG_MS; /* then the third may be due before the first */
     SHOULD(n_called == 0); /* not before this has returned */
     SHOULD(mag_call_later(-1, note_call, NULL) == -EINVAL);
     SHOULD(mag_call_later(0, NULL, NULL) == -EINVAL);
     while (mag_load_acquire(&n_called) < 3)
         SHOULD(mag_sleep(MAG_MS) == 0);
     SHOULD(mag_now() - begun >= 20 * MAG_MS);
+    if (is_late)
+        return calls_later(arg, value);
     SHOULD(called[0] == 1 && called[1] == 2 && called[2] == 3);
     SHOULD(mag_call_later(MAG_NEVER, note_call, NULL) == 0); /* freed when the runtime ends */
     return 0;
@@ -282,11 +292,16 @@ Test(sleep, to_thread)
     cr_assert_eq(run_in_task(to_thread), 0);
 }
 
+static mag_atomic(uint32_t) n_inside, may_go;
+
+/* 1: was let go. */
 static int blocks(void *arg)
 {
     (void)arg;
-    mag_sleep(50 * MAG_MS);
-    return 1;
+    mag_fetch_add(&n_inside, 1);
+    for (int i = 0; i < 20000 && !mag_load_acquire(&may_go); i++)
+        mag_sleep(MAG_MS);
+    return (int)mag_load_acquire(&may_go);
 }
 
 static int offload(void *arg, long *value)
@@ -298,20 +313,15 @@ static int offload(void *arg, long *value)
 static int in_parallel(void *arg, long *value)
 {
     struct co *tasks[4];
-    mag_time begun = mag_now();
-    int n_yields = 0;
 
     (void)arg, (void)value;
     for (int i = 0; i < 4; i++)
         SHOULD(tasks[i] = go(offload, NULL));
-    while (!mag_done(tasks[0])) {
+    while (mag_load_acquire(&n_inside) < 4) /* the worker is not blocked meanwhile */
         SHOULD(mag_sleep(MAG_MS) == 0);
-        n_yields++;
-    }
-    SHOULD(n_yields > 5); /* the worker is not blocked meanwhile */
+    mag_store_release(&may_go, 1);
     for (int i = 0; i < 4; i++)
         SHOULD(await_co(tasks[i], NULL) == 1);
-    SHOULD(mag_now() - begun < 150 * MAG_MS);
     return 0;
 }
 

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <magpie/tls.h>
 #include <netdb.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -1406,7 +1407,8 @@ static int dig(struct hole *h)
         h->fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         (void)connect(h->fds[i], (struct sockaddr *)&a, sizeof a);
     }
-    return 0;
+    /* on a busy machine the first one may still be under way to it */
+    return poll(&(struct pollfd){ .fd = h->listener, .events = POLLIN }, 1, 10000) == 1 ? 0 : -1;
 }
 
 static void fill_up(struct hole *h)
@@ -1536,7 +1538,7 @@ ON_1(stream, families_take_turns)
     struct hole h;
     uint16_t port;
     int listener = listen_at("::1", &port), fd;
-    mag_time begun = mag_now();
+    mag_time begun, best = MAG_NEVER;
 
     if (listener < 0)
         return 0; /* no IPv6 here */
@@ -1544,9 +1546,14 @@ ON_1(stream, families_take_turns)
     for (int i = 0; i < 10; i++)
         add(&a, "127.0.0.1", h.port);
     add(&a, "::1", port);
-    fd = mag_connect_to_first(a.info, &one);
-    SHOULD(fd >= 0 && mag_now() - begun < 9 * 20 * MAG_MS);
-    close(fd);
+    for (int i = 0; i < 20 && best >= 9 * 20 * MAG_MS; i++) { /* in turns it never is that fast */
+        begun = mag_now();
+        fd = mag_connect_to_first(a.info, &one);
+        SHOULD(fd >= 0);
+        best = mag_now() - begun < best ? mag_now() - begun : best;
+        close(fd);
+    }
+    SHOULD(best < 9 * 20 * MAG_MS);
     fill_up(&h);
     close(listener);
     return 0;

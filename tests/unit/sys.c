@@ -133,10 +133,13 @@ Test(sys, futex, .timeout = 10)
 
 static char name[16];
 
+static mag_atomic(uint32_t) is_named;
+
 static void *read_name(void *unused)
 {
     (void)unused;
-    mag_sys_sleep(50 * MAG_MS); /* the starter names us */
+    while (!mag_load_acquire(&is_named)) /* the starter names us */
+        mag_sys_sleep(MAG_MS);
     pthread_getname_np(pthread_self(), name, sizeof name);
     return NULL;
 }
@@ -146,6 +149,7 @@ Test(sys, thread_has_its_name)
     pthread_t t;
 
     cr_assert_eq(mag_sys_thread_start(&t, read_name, NULL, "mag-worker-0123456789"), 0);
+    mag_store_release(&is_named, 1);
     cr_assert_eq(mag_sys_thread_join(t), 0);
     cr_assert_str_eq(name, "mag-worker-0123");
 }

@@ -35,7 +35,7 @@ static void setup(void)
     n_told = 0;
 }
 
-TestSuite(task, .init = setup, .timeout = 10);
+TestSuite(task, .init = setup, .timeout = 60);
 
 Test(task, frame_and_back)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* mag_checkpoint, mag_wait_for and mag_shield (runtime/timeout.c). */
 #include "body.h"
+#include "task.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -99,12 +100,12 @@ static int ends_in_time(void *arg, long *value)
     long v = 0;
 
     (void)arg, (void)value;
-    SHOULD(mag_wait_for(co(same, arg_of(5)), MAG_SECOND, &v, sizeof v) == 0 && v == 5);
-    SHOULD(mag_wait_for(go(same_later, arg_of(6)), MAG_SECOND, &v, sizeof v) == 0 && v == 6);
-    SHOULD(mag_wait_for(co(fails_with, arg_of(-EIO)), MAG_SECOND, &v, sizeof v) == -EIO);
+    SHOULD(mag_wait_for(co(same, arg_of(5)), MAG_MINUTE, &v, sizeof v) == 0 && v == 5);
+    SHOULD(mag_wait_for(go(same_later, arg_of(6)), MAG_MINUTE, &v, sizeof v) == 0 && v == 6);
+    SHOULD(mag_wait_for(co(fails_with, arg_of(-EIO)), MAG_MINUTE, &v, sizeof v) == -EIO);
     SHOULD(mag_wait_for(go(same, arg_of(7)), MAG_NEVER, &v, sizeof v) == 0 && v == 7);
     SHOULD(mag_wait_for(go(same, arg_of(8)), MAG_NEVER - 1, &v, sizeof v) == 0 && v == 8);
-    SHOULD(mag_wait_for(go(same, arg_of(7)), MAG_SECOND, NULL, 0) == 0);
+    SHOULD(mag_wait_for(go(same, arg_of(7)), MAG_MINUTE, NULL, 0) == 0);
     SHOULD(mag_checkpoint() == 0);
     return 0;
 }
@@ -140,11 +141,26 @@ Test(timeout, wait_for_cancels_what_is_late)
     RUN_1_AND_4(is_late, NULL);
 }
 
+/* One that is cancelled before it has begun never begins. */
+static mag_atomic(uint32_t) n_begun;
+
+static struct co *begun(int (*fn)(void *arg, long *value), void *arg)
+{
+    uint32_t n = mag_load_acquire(&n_begun);
+    struct co *c = go(fn, arg);
+
+    while (mag_load_acquire(&n_begun) == n)
+        mag_yield();
+    return c;
+}
+
 /* Ends well although it was cancelled: the result is not replaced. */
 static int insists(void *arg, long *value)
 {
-    int rc = mag_sleep(MAG_MINUTE);
+    int rc;
 
+    mag_fetch_add(&n_begun, 1);
+    rc = mag_sleep(MAG_MINUTE);
     *value = rc == -ECANCELED ? num(arg) : -1;
     return 0;
 }
@@ -152,6 +168,7 @@ static int insists(void *arg, long *value)
 static int fails_when_cancelled(void *arg, long *value)
 {
     (void)arg, (void)value;
+    mag_fetch_add(&n_begun, 1);
     return mag_sleep(MAG_MINUTE) == -ECANCELED ? -EIO : 0;
 }
 
@@ -161,9 +178,9 @@ static int keeps_results(void *arg, long *value)
 
     (void)arg, (void)value;
     SHOULD(mag_wait_for(co(insists, arg_of(9)), MAG_MS, &v, sizeof v) == 0 && v == 9);
-    SHOULD(mag_wait_for(go(insists, arg_of(8)), MAG_MS, &v, sizeof v) == 0 && v == 8);
+    SHOULD(mag_wait_for(begun(insists, arg_of(8)), MAG_MS, &v, sizeof v) == 0 && v == 8);
     SHOULD(mag_wait_for(co(fails_when_cancelled, NULL), MAG_MS, NULL, 0) == -EIO);
-    SHOULD(mag_wait_for(go(fails_when_cancelled, NULL), MAG_MS, NULL, 0) == -EIO);
+    SHOULD(mag_wait_for(begun(fails_when_cancelled, NULL), MAG_MS, NULL, 0) == -EIO);
     return 0;
 }
 
@@ -327,7 +344,23 @@ Test(timeout, shield_is_an_await)
 
 static int shield_it(void *awaitable, long *value)
 {
+    mag_fetch_add(&n_begun, 1);
     return mag_shield(awaitable, value, sizeof *value);
+}
+
+static mag_atomic(uint32_t) may_finish;
+
+/* Not before it may. */
+static int finishes_when_told(void *arg, long *value)
+{
+    int rc = 0;
+
+    (void)arg;
+    while (rc == 0 && !mag_load_acquire(&may_finish))
+        rc = mag_sleep(100 * MAG_US);
+    mag_fetch_add(&n_finished, rc == 0);
+    *value = 1;
+    return rc;
 }
 
 /* In each state of the awaited one: the caller ends at once, the other goes on. */
@@ -340,15 +373,17 @@ static int caller_is_cancelled(void *arg, long *value)
     mag_store_relaxed(&n_finished, 0);
     for (int i = 0; i < 2; i++) {
         struct co *(*make)(int (*)(void *, long *), void *) = i ? go : co;
-        caller = go(shield_it, make(finishes, arg_of(15 * MAG_MS)));
+        mag_store_relaxed(&may_finish, 0);
+        caller = begun(shield_it, make(finishes_when_told, NULL));
         settle_down();
         mag_cancel(caller);
         SHOULD(await_co(caller, NULL) == -ECANCELED);
         SHOULD(mag_load_acquire(&n_finished) == (uint32_t)i);
+        mag_store_release(&may_finish, 1);
         while (mag_load_acquire(&n_finished) == (uint32_t)i)
             mag_sleep(MAG_MS);
     }
-    caller = go(shield_it, f);
+    caller = begun(shield_it, f);
     settle_down();
     mag_cancel(caller);
     SHOULD(await_co(caller, NULL) == -ECANCELED);
@@ -368,10 +403,12 @@ static int under_a_limit(void *arg, long *value)
 
     (void)arg, (void)value;
     mag_store_relaxed(&n_finished, 0);
+    mag_store_relaxed(&may_finish, 0);
     SHOULD(mag_scope_enter(&s, mag_now() + MAG_MS, NULL) == 0);
-    rc = mag_shield(co(finishes, arg_of(15 * MAG_MS)), NULL, 0);
+    rc = mag_shield(co(finishes_when_told, NULL), NULL, 0);
     SHOULD(rc == -ECANCELED);
     SHOULD(mag_load_acquire(&n_finished) == 0);
+    mag_store_release(&may_finish, 1);
     SHOULD(mag_scope_leave(&s, rc) == -ETIMEDOUT);
     while (mag_load_acquire(&n_finished) == 0)
         SHOULD(mag_sleep(MAG_MS) == 0);
@@ -407,12 +444,13 @@ static int cancelled_before(void *arg, long *value)
 
 static int shields_when_cancelled(void *arg, long *value)
 {
-    struct co *c = go(cancelled_before, arg);
+    struct co *c;
 
     (void)value;
     mag_store_relaxed(&n_finished, 0);
+    c = go(cancelled_before, arg);
     SHOULD(await_co(c, NULL) == 0);
-    for (int i = 0; i < 100 && mag_load_acquire(&n_finished) < 2; i++)
+    for (int i = 0; i < 20000 && mag_load_acquire(&n_finished) < 2; i++)
         SHOULD(mag_sleep(MAG_MS) == 0);
     SHOULD(mag_load_acquire(&n_finished) == 2);
     return 0;
@@ -446,7 +484,8 @@ static int shields_wrongly(void *arg, long *value)
     long v;
 
     (void)arg, (void)value;
-    settle_down();
+    while (!mag_slot_is_waiter(mag_load_acquire(&mag_task_of_frame(c)->work.slot)))
+        SHOULD(mag_sleep(100 * MAG_US) == 0);
     SHOULD(mag_shield(NULL, &v, sizeof v) == -ENOMEM);
     SHOULD(mag_shield(fresh, &v, 1) == -EINVAL);
     SHOULD(mag_shield(fresh, &v, sizeof v) == 0 && v == 1); /* it was not consumed */

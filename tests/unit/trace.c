@@ -5,7 +5,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(trace, .timeout = 10);
+TestSuite(trace, .timeout = 60);
 
 #define SITE(name, n, where) static const struct mag_site name = { "file.c", n, where }
 

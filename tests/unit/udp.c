@@ -14,7 +14,7 @@
 #include <magpie/udp.h>
 #include <net/if.h>
 
-TestSuite(udp, .timeout = 30);
+TestSuite(udp, .timeout = 60);
 
 #define LOCAL "127.0.0.1"
 

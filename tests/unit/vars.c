@@ -7,7 +7,7 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 
-TestSuite(vars, .timeout = 30);
+TestSuite(vars, .timeout = 60);
 
 static struct mag_var a = { "a", (void *)100 }, b = { "b", NULL };
 

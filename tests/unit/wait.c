@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-TestSuite(wait, .timeout = 20);
+TestSuite(wait, .timeout = 60);
 
 static int where(void *arg, long *value)
 {
@@ -40,7 +40,7 @@ static int ends_it(void *arg, long *value)
 static int checkpoints(void *arg, long *value)
 {
     struct co *c = go(ends_it, arg);
-    mag_time limit = mag_now() + 5 * MAG_SECOND;
+    mag_time limit = mag_now() + 15 * MAG_SECOND;
 
     (void)value;
     is_over = 0;

@@ -40,7 +40,7 @@ static void remove_dir(void)
     cr_assert_eq(chdir("/") + system(command), 0);
 }
 
-TestSuite(walk, .init = make_dir, .fini = remove_dir, .timeout = 60);
+TestSuite(walk, .init = make_dir, .fini = remove_dir, .timeout = 200);
 
 static void shell(const char *command)
 {

@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-TestSuite(watchdog, .timeout = 20);
+TestSuite(watchdog, .timeout = 60);
 
 /* ---- what was reported ------------------------------------------------------------ */
 
@@ -61,14 +61,19 @@ static MAG_NOINLINE void spin_here(mag_time ns)
 
 /* ---- tasks ------------------------------------------------------------------------ */
 
+static mag_time spun; /* how long that took */
+
 /* Until so much was reported, on a machine that may be busy. */
 static void spin_until(const char *part)
 {
-    mag_time end = mag_now() + 5 * MAG_SECOND;
+    mag_time begun = mag_now(), end = begun + 15 * MAG_SECOND;
 
     while (mag_now() < end && count(part) == 0)
         spin_here(MAG_MS);
+    spun = mag_now() - begun;
 }
+
+static mag_time hog_ns;
 
 static int hog(void *arg, long *value)
 {
@@ -76,7 +81,7 @@ static int hog(void *arg, long *value)
     if (arg)
         spin_until(arg);
     else
-        spin_here(80 * MAG_MS);
+        spin_here(hog_ns);
     return 0;
 }
 
@@ -98,7 +103,8 @@ Test(watchdog, names_a_task_that_computes)
             "it is here:");
     cr_assert_geq(count("at spin_here at "), 1u, "%s", seen.text);
     cr_assert_geq(count("at hog at watchdog.c:"), 1u, "%s", seen.text);
-    SAYS(0, "still");
+    if (spun < 250 * MAG_MS) /* the names may have taken so long that it was due */
+        SAYS(0, "still");
     cr_assert_eq(mag_mem_live(), 0);
 }
 
@@ -112,7 +118,7 @@ Test(watchdog, says_it_again_after_ten_times_as_long)
 static int blocks(void *arg, long *value)
 {
     *value = 0;
-    for (int i = 0; i < 250 && count(arg) == 0; i++) /* a signal ends it early */
+    for (int i = 0; i < 750 && count(arg) == 0; i++) /* a signal ends it early */
         usleep(20000);
     return 0;
 }
@@ -213,6 +219,7 @@ Test(watchdog, leaves_others_alone)
 
 Test(watchdog, can_be_off)
 {
+    hog_ns = 200 * MAG_MS; /* longer than what is the limit if none is given */
     cr_assert_eq(run(2, MAG_NEVER, with_a_hog, NULL), 0);
     SAYS(0, "suspended");
     setenv("MAGPIE_SLOW_MS", "0", 1);
@@ -221,6 +228,7 @@ Test(watchdog, can_be_off)
     setenv("MAGPIE_SLOW_MS", "15", 1);
     cr_assert_eq(run(2, 0, with_a_hog, "for 15 ms"), 0);
     SAYS(1, "suspended for 15 ms");
+    hog_ns = 40 * MAG_MS; /* that much processor time is no fault, however long it takes */
     setenv("MAGPIE_SLOW_MS", "fast", 1);
     cr_assert_eq(run(2, 0, with_a_hog, NULL), 0);
     SAYS(0, "suspended");
@@ -239,8 +247,11 @@ static int many_hogs(void *arg, long *value)
 
 Test(watchdog, does_not_flood)
 {
+    mag_time begun = mag_now();
+
     cr_assert_eq(run(1, 10 * MAG_MS, many_hogs, arg_of(20)), 0);
-    cr_assert_leq(count("suspended for 10 ms"), 6u, "%s", seen.text);
+    cr_assert_leq(count("suspended for 10 ms"), 6u + (mag_now() - begun) / MAG_SECOND, "%s",
+                  seen.text);
     cr_assert_geq(count("suspended for 10 ms"), 1u, "%s", seen.text);
 }
 
@@ -268,10 +279,12 @@ static int await_it(void *f, long *value)
     return mag_await(f, value, sizeof *value);
 }
 
+/* When all of it was told; or never will be. */
 static void *opens_late(void *arg)
 {
     (void)arg;
-    usleep(900 * 1000);
+    for (int i = 0; i < 2000 && count("waiting for future 'future'") < 2; i++)
+        usleep(10 * 1000);
     set(first, 1);
     set(second, 2);
     return NULL;
@@ -382,7 +395,7 @@ static int sends_quit(void *arg, long *value)
     (void)arg;
     *value = 0;
     SHOULD(kill(getpid(), SIGQUIT) == 0);
-    for (int i = 0; i < 200 && count("tasks:") == 0; i++)
+    for (int i = 0; i < 4000 && count("tasks:") == 0; i++)
         SHOULD(mag_sleep(5 * MAG_MS) == 0);
     return 0;
 }
