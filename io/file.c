@@ -6,21 +6,27 @@
  * than a trip through the ring and back; the others must not hold up a worker.  So
  * a task's read asks twice:
  *
- *      preadv2(RWF_NOWAIT) --- bytes, or the end -----------------> done
- *          |         |
- *          |         +-- -EOPNOTSUPP: remembered, never asked again --+
- *          +-- -EAGAIN: not cached ----------------------------------+|
- *                                                                    vv
- *                                         the ring: suspend until the data is there
+ *      preadv2(RWF_NOWAIT) --- bytes, or the end ----------------------> done
+ *          |         |                                                     ^
+ *          |         +-- -EOPNOTSUPP --- in memory (F_GET_SEALS): preadv2 -+
+ *          |                       +---- or not: remembered, never asked again --+
+ *          +-- -EAGAIN: not cached ---------------------------------------------+|
+ *                                                                               vv
+ *                                             the ring: suspend until the data is there
  *
- * and so does an open for reading, with openat2(RESOLVE_CACHED): what io_uring would try
+ * Files in memory, those of tmpfs, do not know RWF_NOWAIT and need not: no disk is waited for
+ * (unless memory is swapped out; so may a task's own be).  Only they can be sealed, and so no
+ * other file answers F_GET_SEALS.
+ *
+ * An open for reading asks so as well, with openat2(RESOLVE_CACHED): what io_uring would try
  * first as well, but here without a trip (10,000 small files are read at 3 times the speed).
  * The rule for all of files, measured on ext4:
  *
  *      on the spot   what the kernel answers from memory, or refuses to: the two calls
- *                    above, lseek(2), fcntl(2), fstat(2) once a handle, and the close of a
- *                    file of which both calls above have succeeded (so that it is one with
- *                    a page cache and without a flush at close, as network files have)
+ *                    above, lseek(2), fcntl(2), fstat(2) once a handle, a small
+ *                    mag_write_file in memory (file_memory.c), and the close of a file
+ *                    of which both calls above have succeeded (so that it is one with a
+ *                    page cache and without a flush at close, as network files have)
  *      the ring      what may wait and is one step: reads of what is not cached or is
  *                    O_DIRECT, writes, fsync, opens that create, rename, unlink, ...
  *      the pool      what io_uring has not (directories, chmod, copies), and what is several
@@ -49,13 +55,14 @@
  *   - a position in the handle: wrong for "a", and one more way to be wrong;
  *   - knowing the type from an fstat(2) at open: most files are opened, read once
  *     and closed, and only a read that comes short needs it;
- *   - opens that create on the spot: they wait for the file system's journal.
+ *   - opens that create on the spot, except in memory: they wait for the file system's journal;
+ *   - fstatfs(2), for the type: it asks the server where there is one.
  *
  * The system calls made on the spot that could wait are that fstat(2), which answers
  * from the inode in memory, except on a network file system; and a close that is the last
  * of a file whose name was removed meanwhile, which frees its blocks.
  *
- * Sources: preadv2(2); openat2(2); fopen(3) for the modes.
+ * Sources: preadv2(2); openat2(2); fcntl(2), "File Sealing"; fopen(3) for the modes.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -301,6 +308,28 @@ bool mag_file_is_regular(struct mag_file *f, uint64_t *size)
     return true;
 }
 
+/* The last file that was asked lay in memory: so the next one is asked before it is read. */
+static mag_atomic(bool) memory_is_likely; /* [any] a hint */
+
+/* Asks, once a handle. */
+static bool learn_memory(struct mag_file *f)
+{
+    bool is_memory = mag_sys_getseals(f->fd) >= 0;
+
+    f->known |= MAG_FILE_ASKED | (is_memory ? MAG_FILE_MEMORY : 0u);
+    /* relaxed: a hint; read first, so that workers that agree share the line */
+    if (mag_load_relaxed(&memory_is_likely) != is_memory)
+        mag_store_relaxed(&memory_is_likely, is_memory);
+    return is_memory;
+}
+
+static bool is_in_memory(struct mag_file *f)
+{
+    if (!(f->known & MAG_FILE_ASKED) && mag_load_relaxed(&memory_is_likely))
+        return learn_memory(f);
+    return f->known & MAG_FILE_MEMORY;
+}
+
 /* A read that may have to wait. */
 static int read_patiently(struct mag_file *f, char *buf, size_t n, int64_t offset)
 {
@@ -314,22 +343,34 @@ static int read_patiently(struct mag_file *f, char *buf, size_t n, int64_t offse
     return rc < 0 ? rc : mag_read(f->fd, buf, n);
 }
 
-int mag_file_read_some(struct mag_file *f, char *buf, size_t n, int64_t offset)
+/* The system call; -EAGAIN: it would have to wait, or cannot say so. */
+static int read_on_the_spot(struct mag_file *f, const struct iovec *iov, int n_iov, int64_t offset)
 {
-    int rc;
+    int flags, rc;
 
     if (!mag_wait_in_task() || (f->known & MAG_FILE_NO_SPOT))
-        return read_patiently(f, buf, n, offset);
-    rc = mag_op_read_cached(f->fd, buf, n < SPOT_BYTES ? n : SPOT_BYTES, offset);
-    if (MAG_LIKELY(rc >= 0)) {
-        f->known |= MAG_FILE_QUICK;
+        return -EAGAIN;
+    rc = mag_wait_checkpoint();
+    if (rc < 0)
         return rc;
-    }
-    if (rc == -EOPNOTSUPP)
-        f->known |= MAG_FILE_NO_SPOT;
-    if (rc == -EOPNOTSUPP || rc == -EAGAIN)
-        rc = read_patiently(f, buf, n, offset);
-    return rc;
+    do {
+        flags = is_in_memory(f) ? 0 : RWF_NOWAIT;
+        rc = (int)mag_sys_preadv2(f->fd, iov, n_iov, offset, flags);
+    } while (rc == -EINTR || (rc == -EOPNOTSUPP && flags && learn_memory(f)));
+    if (MAG_LIKELY(rc >= 0))
+        f->known |= MAG_FILE_QUICK;
+    if (rc != -EOPNOTSUPP)
+        return rc;
+    f->known |= MAG_FILE_NO_SPOT;
+    return -EAGAIN;
+}
+
+int mag_file_read_some(struct mag_file *f, char *buf, size_t n, int64_t offset)
+{
+    struct iovec part = { .iov_base = buf, .iov_len = n < SPOT_BYTES ? n : SPOT_BYTES };
+    int rc = read_on_the_spot(f, &part, 1, offset);
+
+    return rc == -EAGAIN ? read_patiently(f, buf, n, offset) : rc;
 }
 
 /* Goes on after a short transfer if, and only if, the file is a regular one. */
@@ -451,15 +492,9 @@ static int vector_op(struct mag_file *f, enum mag_op_code code, const struct iov
 
 static int read_parts(struct mag_file *f, const struct iovec *iov, int n_iov, int64_t offset)
 {
-    int rc = -EAGAIN;
+    int rc = read_on_the_spot(f, iov, n_iov, offset);
 
-    if (mag_wait_in_task() && !(f->known & MAG_FILE_NO_SPOT)) {
-        rc = mag_wait_checkpoint();
-        if (rc < 0)
-            return rc;
-        rc = (int)mag_sys_preadv2(f->fd, iov, n_iov, offset, RWF_NOWAIT);
-    }
-    if (rc != -EAGAIN && rc != -EOPNOTSUPP && rc != -EINTR)
+    if (rc != -EAGAIN)
         return rc;
     if (offset == MAG_OP_HERE && !mag_file_is_regular(f, NULL))
         return mag_readv(f->fd, iov, n_iov);

@@ -13,14 +13,16 @@
 
 /* mag_file.known */
 enum {
-    MAG_FILE_TYPE = 1,      /* fstat(2) was asked */
-    MAG_FILE_REGULAR = 2,   /* ... and said so */
-    MAG_FILE_NO_SPOT = 4,   /* RWF_NOWAIT is refused, or would wait (O_DIRECT) */
-    MAG_FILE_SEEKABLE = 8,  /* bytes have offsets */
-    MAG_FILE_BORROWED = 16, /* the descriptor stays open */
-    MAG_FILE_CACHED = 32,   /* was opened from the kernel's caches, for reading */
-    MAG_FILE_QUICK = 64,    /* ... and read from there: so its close does not wait */
-    MAG_FILE_NONBLOCK = 128 /* has an O_NONBLOCK of ours, to be taken off if it matters */
+    MAG_FILE_TYPE = 1,       /* fstat(2) was asked */
+    MAG_FILE_REGULAR = 2,    /* ... and said so */
+    MAG_FILE_NO_SPOT = 4,    /* RWF_NOWAIT is refused, or would wait (O_DIRECT) */
+    MAG_FILE_SEEKABLE = 8,   /* bytes have offsets */
+    MAG_FILE_BORROWED = 16,  /* the descriptor stays open */
+    MAG_FILE_CACHED = 32,    /* was opened from the kernel's caches, for reading */
+    MAG_FILE_QUICK = 64,     /* ... and read from there: so its close does not wait */
+    MAG_FILE_NONBLOCK = 128, /* has an O_NONBLOCK of ours, to be taken off if it matters */
+    MAG_FILE_ASKED = 256,    /* whether it lies in memory */
+    MAG_FILE_MEMORY = 512,   /* ... and it does: no disk is waited for */
 };
 
 enum {

@@ -9,7 +9,7 @@
  *
  * Writing is one job of the pool.  In the ring it would be three operations, each of them
  * (open with O_CREAT, a buffered write on ext4, close) sent to a thread of the kernel's and
- * back.
+ * back.  Only a small file in memory is written on the spot (file_memory.c).
  *
  * Invariants
  *   1. The content of an error is freed.
@@ -29,6 +29,7 @@
 #endif
 #include "file_handle.h"
 
+#include "file_memory.h"
 #include "mem.h"
 #include "op.h"
 #include "sys_file.h"
@@ -44,6 +45,7 @@
 enum {
     FIRST_BYTES = 8 * 1024 - 32, /* a malloc of 8 KiB */
     SPARE_BYTES = 128,           /* that are not worth a realloc */
+    SPOT_BYTES = 64 * 1024,      /* most that are written without the pool */
 };
 
 void mag_str_free(struct mag_str *s)
@@ -186,7 +188,8 @@ struct writing {
     const char *buf;
     size_t n, done;
     unsigned mode;
-    int fd; /* left open for the task, or -1 */
+    int fd;          /* left open for the task, or -1 */
+    bool is_regular; /* known to be: there is no SIGPIPE */
 };
 
 static int open_for_writing(const struct writing *w)
@@ -200,14 +203,19 @@ static int open_for_writing(const struct writing *w)
     return rc;
 }
 
+static ssize_t write_some(const struct writing *w, int fd, size_t n)
+{
+    const char *from = w->buf + w->done;
+
+    return w->is_regular ? mag_sys_write(fd, from, n) : mag_sys_write_quiet(fd, from, n);
+}
+
 static int write_bytes(struct writing *w, int fd)
 {
     while (w->done < w->n) {
         size_t left = w->n - w->done;
-        ssize_t rc;
+        ssize_t rc = write_some(w, fd, left < MAG_OP_BYTES_MAX ? left : MAG_OP_BYTES_MAX);
 
-        left = left < MAG_OP_BYTES_MAX ? left : MAG_OP_BYTES_MAX;
-        rc = mag_sys_write_quiet(fd, w->buf + w->done, left);
         if (rc <= 0 && rc != -EINTR)
             return rc < 0 ? (int)rc : -EIO;
         w->done += rc > 0 ? (size_t)rc : 0;
@@ -215,15 +223,10 @@ static int write_bytes(struct writing *w, int fd)
     return 0;
 }
 
-/* In the pool. */
-static int write_job(void *arg)
+static int write_and_close(struct writing *w, int fd)
 {
-    struct writing *w = arg;
-    int fd = open_for_writing(w), rc, closed;
+    int rc = write_bytes(w, fd), closed;
 
-    if (fd < 0)
-        return fd;
-    rc = write_bytes(w, fd);
     if (rc == -EAGAIN) {
         w->fd = fd;
         return 0;
@@ -232,11 +235,38 @@ static int write_job(void *arg)
     return rc < 0 ? rc : closed;
 }
 
+/* In the pool. */
+static int write_job(void *arg)
+{
+    struct writing *w = arg;
+    int fd = open_for_writing(w);
+
+    if (fd < 0)
+        return fd;
+    mag_memory_learn(fd);
+    return write_and_close(w, fd);
+}
+
+/* In the task itself, if it is little and for a file in memory. */
+static int write_in_memory(struct writing *w)
+{
+    int rc = mag_wait_checkpoint();
+
+    if (rc < 0)
+        return rc;
+    rc = mag_memory_create(w->path, w->mode);
+    w->is_regular = rc >= 0;
+    return rc < 0 ? rc : write_and_close(w, rc);
+}
+
 int mag_write_file(const char *path, const void *buf, size_t n, unsigned mode)
 {
     struct writing w = { .path = path, .buf = buf, .n = n, .mode = mode, .fd = -1 };
-    int rc = mag_wait_job(MAG_LANE_FILES, write_job, &w);
+    bool is_little = n <= SPOT_BYTES && mag_wait_in_task();
+    int rc = is_little ? write_in_memory(&w) : -EAGAIN;
 
+    if (rc == -EAGAIN)
+        rc = mag_wait_job(MAG_LANE_FILES, write_job, &w);
     if (MAG_UNLIKELY(w.fd >= 0)) {
         rc = mag_write_all(w.fd, w.buf + w.done, w.n - w.done, NULL);
         (void)mag_op_close(w.fd);

@@ -37,8 +37,7 @@
  *   - statx on the spot: io_uring makes every statx on a thread of its own, but on
  *     a network file system it may take as long as a read.
  *
- * Sources: io_uring_enter(2); preadv2(2), RWF_NOWAIT; close(2), "Dealing with error
- * returns from close()".
+ * Sources: io_uring_enter(2); close(2), "Dealing with error returns from close()".
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -382,19 +381,6 @@ int mag_op_read(int fd, void *buf, size_t n, int64_t offset)
     struct mag_op op = { .code = MAG_OP_READ, .fd = fd, .addr = buf, .offset = (uint64_t)offset };
 
     return transfer(&op, n);
-}
-
-int mag_op_read_cached(int fd, void *buf, size_t n, int64_t offset)
-{
-    struct iovec part = { .iov_base = buf, .iov_len = n };
-    int rc = mag_wait_checkpoint();
-
-    if (rc < 0)
-        return rc;
-    do
-        rc = (int)mag_sys_preadv2(fd, &part, 1, offset, RWF_NOWAIT);
-    while (rc == -EINTR);
-    return rc;
 }
 
 int mag_op_write(int fd, const void *buf, size_t n, int64_t offset)

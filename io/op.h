@@ -30,13 +30,6 @@ int mag_op_open2(int dirfd, const char *path, const struct open_how *how);
 /* One read: may come short.  0 at the end. */
 int mag_op_read(int fd, void *buf, size_t n, int64_t offset);
 
-/*
- * A read that is done on the spot if the page cache has the data.  -EAGAIN: it would
- * have to wait, use mag_op_read.  -EOPNOTSUPP: this file cannot answer so.  Comes
- * short where the cached part ends.  For tasks.
- */
-int mag_op_read_cached(int fd, void *buf, size_t n, int64_t offset);
-
 /* Writes all n bytes; fewer if an error or a cancellation came after some. */
 int mag_op_write(int fd, const void *buf, size_t n, int64_t offset);
 

@@ -5,7 +5,7 @@
  * Kin of sys.c and under its rules: errno becomes part of the answer here, before
  * anybody can suspend, and nothing of this file is inlined elsewhere.  Those that may
  * wait are for the offload pool and for threads outside a task; the four that answer
- * from memory (open_cached, lseek, isatty, getfl/setfl) a task calls itself.
+ * from memory (open_cached, lseek, isatty, fcntl) a task calls itself.
  *
  * Invariants
  *   1. A function answers what the call answered, or -errno.
@@ -127,7 +127,8 @@ int mag_sys_mkdirat(int dirfd, const char *path, mode_t mode)
 
 int mag_sys_open_cached(const char *path, int flags)
 {
-    struct open_how how = { .flags = (unsigned)flags | O_NONBLOCK, .resolve = RESOLVE_CACHED };
+    int more = flags & O_PATH ? 0 : O_NONBLOCK;
+    struct open_how how = { .flags = (unsigned)(flags | more), .resolve = RESOLVE_CACHED };
     long rc = mag_sys_fault(MAG_SYS_OPENAT);
 
     if (rc < 0)
@@ -158,6 +159,16 @@ int mag_sys_getfl(int fd)
 int mag_sys_setfl(int fd, int flags)
 {
     return fcntl(fd, F_SETFL, flags) < 0 ? failed() : 0;
+}
+
+int mag_sys_getseals(int fd)
+{
+    int rc = mag_sys_fault(MAG_SYS_FSTAT);
+
+    if (rc < 0)
+        return rc;
+    rc = fcntl(fd, F_GET_SEALS);
+    return rc < 0 ? failed() : rc;
 }
 
 int mag_sys_fchmodat(int dirfd, const char *path, mode_t mode)

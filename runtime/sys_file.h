@@ -41,8 +41,8 @@ int mag_sys_statvfs(const char *path, struct statvfs *out);
 /* ---- from memory ---------------------------------------------------------------- */
 
 /*
- * openat2(2) of what the kernel has in its caches, with O_NONBLOCK added, which stays on;
- * nothing is created.  -EAGAIN: it would have to look on a disk.  A fault armed for
+ * openat2(2) of what the kernel has in its caches, with O_NONBLOCK added (but to O_PATH), which
+ * stays on; nothing is created.  -EAGAIN: it would have to look on a disk.  A fault armed for
  * MAG_SYS_OPENAT fails it.
  */
 int mag_sys_open_cached(const char *path, int flags);
@@ -53,5 +53,8 @@ bool mag_sys_isatty(int fd);
 /* fcntl(2), F_GETFL and F_SETFL. */
 int mag_sys_getfl(int fd);
 int mag_sys_setfl(int fd, int flags);
+/* F_GET_SEALS: >= 0 of files in memory (tmpfs, memfd_create, hugetlbfs), and of no others.  A
+ * fault armed for MAG_SYS_FSTAT fails it. */
+int mag_sys_getseals(int fd);
 
 #endif

@@ -14,9 +14,10 @@
  *      mag_str_free(&text);
  *
  * Where it is done: what the kernel has in memory (a path whose parts are cached, pages of
- * the page cache) is taken on the spot, at the price of the system call; what may have to
- * wait goes through the worker's ring; what io_uring has not, or would give to a thread of
- * its own for each step, is one job of the offload pool.  A worker never waits for a disk.
+ * the page cache, files of tmpfs) is taken on the spot, at the price of the system call; what
+ * may have to wait goes through the worker's ring; what io_uring has not, or would give to a
+ * thread of its own for each step, is one job of the offload pool.  A worker never waits for a
+ * disk, unless memory is swapped out, its own or that of tmpfs.
  *
  * A handle belongs to one task at a time.  Outside a task every function blocks the calling
  * thread.  Names, directories and copies are in <magpie/dir.h>.
@@ -231,7 +232,9 @@ MAG_API int mag_read_file(const char *path, struct mag_str *out, size_t limit);
  * Makes the file, or empties it, and writes n bytes: 0 or -errno.  `mode' is for a file
  * that is made (umask(2) applies).  After an error it may have some of the bytes;
  * mag_replace_file is all or nothing.  Suspends; cancellation point, which loses nothing:
- * once it has begun it is carried out, and returns what it returns.
+ * once it has begun it is carried out, and returns what it returns.  A job of the pool; but
+ * up to 64 KiB are written on the spot where an earlier call has found the file system to be
+ * memory (tmpfs, Linux 6.8), unless they replace more than 1 MiB.
  */
 MAG_API int mag_write_file(const char *path, const void *buf, size_t n, unsigned mode);
 
