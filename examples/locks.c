@@ -102,7 +102,7 @@ struct race {
 async(int, runner, (struct race *, race), (int, number))
 {
     await(mag_sleep(number * MAG_MS));                  /* to warm up takes each its time */
-    int place = await(mag_barrier_wait(&race->line));   /* 0 .. 2, in the order of arrival */
+    int place = await(mag_barrier_wait(&race->line));   /* 0 .. 3, in the order of arrival */
     await(mag_event_wait(&race->shot));
     async_return(place);
 }
@@ -112,15 +112,14 @@ async(void, run_a_race)
     struct race race = { .shot = { { 0 } } };
     struct runner *runners[N_RUNNERS];
 
-    await(mag_barrier_init(&race.line, N_RUNNERS));
+    await(mag_barrier_init(&race.line, N_RUNNERS + 1)); /* the starter waits there, too */
     for (int i = 0; i < N_RUNNERS; i++)
         runners[i] = spawn(runner(&race, i));
-    await(mag_sleep(5 * MAG_MS));
+    int places = await(mag_barrier_wait(&race.line));
     printf("the shot has been heard: %s; waiting at the line: %u of %u\n",
            mag_event_is_set(&race.shot) ? "yes" : "no", mag_barrier_n_waiting(&race.line),
            mag_barrier_parties(&race.line));
     await(mag_event_set(&race.shot));
-    int places = 0;
     for (int i = 0; i < N_RUNNERS; i++)
         places += await(runners[i]);
     printf("all have started, their places add up to %d\n", places);

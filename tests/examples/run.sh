@@ -219,9 +219,9 @@ expect 0 '5 answers were waiting' queues select
 
 expect 0 'usage: locks' locks --help
 expect 2 '' locks nonsense
-expect 0 'all have started, their places add up to 3' locks
+expect 0 'all have started, their places add up to 6' locks
 for line in '5 meals served, 0 left, the counter is free' 'to give back what nobody has: EPERM' \
-    'the shot has been heard: no; waiting at the line: 0 of 3' 'called off: EPIPE, broken: yes' \
+    'the shot has been heard: no; waiting at the line: 0 of 4' 'called off: EPIPE, broken: yes' \
     '1 lost patience, 2 places are free' 'one release too many: EOVERFLOW' 'full: yes' \
     'the library was called 2 times' '1023 books, edition 2, loaded 1 time' \
     'while one writes, to read: EBUSY'; do
