@@ -146,14 +146,6 @@ static void adopt(struct mag_deque *d, struct mag_work *work)
     mag_store_release(&d->hot.bot, b + 1);
 }
 
-bool mag_deque_push_known(struct mag_deque *d, struct mag_work *work)
-{
-    adopt(d, work);
-    if (MAG_LIKELY(d->hot.bot < mag_load_relaxed(&d->hot.lim)))
-        return true;
-    return mag_deque_pushed(d);
-}
-
 /*
  * bot has been lowered to b, below guard: finds out whether b is the owner's still.
  * If a thief has it, bot goes back, and the deque is empty.

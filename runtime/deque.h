@@ -26,9 +26,6 @@ struct mag_deque {
 int mag_deque_init(struct mag_deque *d, bool (*hungry)(struct mag_deque *d));
 void mag_deque_fini(struct mag_deque *d);
 
-/* The same for a work that others know already and may be waiting for. */
-bool mag_deque_push_known(struct mag_deque *d, struct mag_work *work);
-
 /*
  * The slow paths of the inlined halves (fork.h): a push that reached lim, false if
  * the deque was full and the work is out again; a pop that lowered bot below guard,
@@ -118,6 +115,7 @@ static inline bool mag_deque_take(struct mag_deque *d, struct mag_work *work)
 #define MAG_SLOT_TAKEN    MAG_SLOT_WAITER     /* its awaiter runs it in place          */
 #define MAG_SLOT_DONE     UINT64_MAX
 #define MAG_SLOT_DETACHED (UINT64_MAX - 1)
+#define MAG_SLOT_RETURNED MAG_SLOT_DETACHED /* a part (fork.h): its joiner is to run it */
 
 static inline bool mag_slot_is_index(uint64_t slot)
 {

@@ -5,6 +5,10 @@
  * A part that was taken ends with an exchange of its slot word (worker.c, run_work);
  * who joins it registers in that word as it would in a task's (task.c), after having
  * left its stack.
+ *
+ * A part that was taken by somebody who gets no stack for it is returned (worker.c): its
+ * joiner has one, and runs it there.  To put it into a deque again would not do: when all who
+ * have a stack wait for parts, these would be passed on for ever.
  */
 #include "worker.h"
 
@@ -37,7 +41,7 @@ static void join_register(void *arg)
     uint64_t slot = mag_load_acquire(&j->work->slot);
 
     do {
-        if (slot == MAG_SLOT_DONE) {
+        if (slot == MAG_SLOT_DONE || slot == MAG_SLOT_RETURNED) {
             mag_worker_ready(j->fiber);
             return;
         }
@@ -48,14 +52,15 @@ int mag_fork_wait_(struct mag_fork *fork)
 {
     struct mag_worker *w = mag_worker_self();
     struct join j = { .work = &fork->work };
+    uint64_t slot = mag_load_acquire(&fork->work.slot);
 
-    if (mag_load_acquire(&fork->work.slot) == MAG_SLOT_DONE)
-        return 0;
+    if (slot == MAG_SLOT_DONE || slot == MAG_SLOT_RETURNED)
+        return slot == MAG_SLOT_RETURNED;
     if (mag_deque_take(&w->deque, &fork->work))
         return 1;
     j.fiber = w->fiber;
     mag_worker_suspend(join_register, &j);
-    return 0;
+    return mag_load_acquire(&fork->work.slot) == MAG_SLOT_RETURNED;
 }
 
 void mag_fork_begin(struct mag_fork *fork, void (*part)(struct mag_fork *fork))

@@ -274,18 +274,24 @@ static void fiber_deliver(struct mag_message *m, struct mag_worker *w)
     mag_fifo_push_back(&w->ready, &mag_container_of(m, struct mag_fiber, msg)->link);
 }
 
+/* Tells its joiner; after that it is gone. */
+static void leave_part(struct mag_work *work, uint64_t word)
+{
+    uint64_t slot = mag_xchg(&work->slot, word);
+
+    if (mag_slot_is_waiter(slot))
+        mag_slot_waiter(slot)->notify(mag_slot_waiter(slot), NULL);
+}
+
 static void run_work(struct mag_fiber *f, struct mag_work *work)
 {
     if (work->run) {
         work->run(work);
     } else {
         struct mag_fork *fork = mag_container_of(work, struct mag_fork, work);
-        uint64_t slot;
         f->current = NULL;
         fork->part(fork);
-        slot = mag_xchg(&work->slot, MAG_SLOT_DONE);
-        if (mag_slot_is_waiter(slot))
-            mag_slot_waiter(slot)->notify(mag_slot_waiter(slot), NULL);
+        leave_part(work, MAG_SLOT_DONE);
     }
 }
 
@@ -507,7 +513,7 @@ static void run_without_stack(struct mag_worker *w, struct mag_work *work)
  * The fiber that will run the work.  NULL: it needs none (a leaf, which has begun), or
  * there is no memory for a stack: then a task ends with -ENOMEM, a gather's feeder fails
  * what it would have begun, and a part of a task (fork.h), which cannot fail, gets the
- * reserve, or goes back to be tried again.
+ * reserve, or is returned to its joiner.
  */
 struct mag_fiber *mag_worker_start(struct mag_worker *w, struct mag_work *work)
 {
@@ -532,7 +538,7 @@ struct mag_fiber *mag_worker_start(struct mag_worker *w, struct mag_work *work)
     else if (work->run)
         run_without_stack(w, work);
     else
-        MAG_CHECK(mag_deque_push_known(&w->deque, work)); /* it has just left a deque */
+        leave_part(work, MAG_SLOT_RETURNED);
     return f;
 }
 

@@ -264,19 +264,6 @@ Test(deque, a_steal_keeps_who_waits_for_a_work)
     cr_assert_eq(mag_deque_pop(&other), &works[1]);
 }
 
-Test(deque, push_known_keeps_who_waits)
-{
-    works[0].slot = MAG_SLOT_WAITER | 4096;
-    works[1].slot = MAG_SLOT_DETACHED;
-    for (int i = 0; i < 3; i++)
-        cr_assert(mag_deque_push_known(&own, &works[i]));
-    cr_assert_eq(works[0].slot, MAG_SLOT_WAITER | 4096);
-    cr_assert_eq(works[1].slot, MAG_SLOT_DETACHED);
-    cr_assert(mag_deque_take(&own, &works[2]), "an index now");
-    cr_assert_eq(mag_deque_pop(&own), &works[1]);
-    cr_assert_eq(mag_deque_pop(&own), &works[0]);
-}
-
 Test(deque, thieves_step_over_holes)
 {
     push(0, 6);

@@ -2,8 +2,10 @@
 /* fork.c - fork and join: nested, suspending, stolen, exported, outside a task */
 #include "body.h"
 #include "in_task.h"
+#include "sys.h"
 
 #include <criterion/criterion.h>
+#include <magpie/sync.h>
 
 TestSuite(fork, .timeout = 20);
 
@@ -249,4 +251,63 @@ static int join_when_cancelled(void *arg, long *value)
 Test(fork, join_is_no_cancellation_point)
 {
     RUN_1_AND_4(join_when_cancelled, NULL);
+}
+
+/* ---- without a stack for parts -------------------------------------------------------------- */
+
+enum { WORKERS = 2, HOLDERS_MAX = 20000 };
+
+static struct mag_event is_over;
+static mag_atomic(uint32_t) n_holding;
+
+/* Keeps the stack that a worker has for when there is no memory for another. */
+static void hold_stack(struct mag_fork *f)
+{
+    (void)f;
+    mag_fetch_add(&n_holding, 1);
+    mag_event_wait(&is_over);
+}
+
+/* Long enough for a thief; the thread is not given away, or its own loop would find the part. */
+static void compute_for(mag_time duration)
+{
+    mag_time end = mag_now() + duration;
+
+    while (mag_now() < end)
+        ;
+}
+
+/* A part was taken by somebody who has no stack for it, and nobody else has: its joiner runs it. */
+static int no_stack_is_left(void *arg, long *value)
+{
+    static struct mag_fork holders[HOLDERS_MAX];
+    int n = 0;
+
+    (void)arg, (void)value;
+    mag_sys_fail_nth(MAG_SYS_MADVISE, 1, ENOMEM, true);
+    mag_sys_fail_nth(MAG_SYS_MPROTECT, 1, ENOMEM, true);
+    while (mag_load_acquire(&n_holding) < WORKERS) { /* one that is returned holds nothing */
+        SHOULD(n < HOLDERS_MAX);
+        mag_fork(&holders[n++], hold_stack);
+        if (n % 2) /* for the other worker, then for this one */
+            compute_for(MAG_MS / 5);
+        SHOULD(mag_sleep(MAG_MS / 5) == 0);
+    }
+    for (int i = 0; i < 20; i++) {
+        struct many part = { .sleep = i % 2 };
+        mag_fork(&part.fork, count_part);
+        compute_for(MAG_MS);
+        mag_join(&part.fork);
+        SHOULD(part.n == 1);
+    }
+    mag_sys_fail_none();
+    mag_event_set(&is_over);
+    while (n > 0)
+        mag_join(&holders[--n]);
+    return 0;
+}
+
+Test(fork, no_stack_is_left)
+{
+    RUN(WORKERS, no_stack_is_left, NULL);
 }
