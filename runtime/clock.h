@@ -16,6 +16,9 @@ MAG_MODULE mag_time mag_clock_now(void);
  * what is written down in seconds, never for deadlines. */
 MAG_MODULE mag_time mag_clock_wall(void);
 
+/* Processor time in ns that a thread of this process has used; 0: not known. */
+mag_time mag_clock_of_thread(int tid);
+
 /* The time after a duration (>= 0) from now; MAG_NEVER if that is beyond what there is. */
 static inline mag_time mag_clock_after(mag_time duration)
 {

@@ -276,15 +276,6 @@ static void read_proc(int tid, const char *file, char text[TEXT_BYTES])
     text[n > 0 ? n : 0] = '\0';
 }
 
-/* Processor time that it has used; 0: not known. */
-static mag_time cpu_time(struct mag_worker *w)
-{
-    char text[TEXT_BYTES];
-
-    read_proc(mag_load_acquire(&w->tid), "schedstat", text);
-    return strtoll(text, NULL, 10);
-}
-
 /* In a system call that waits, and so not in need of a processor. */
 static bool is_blocked(struct mag_worker *w)
 {
@@ -298,9 +289,9 @@ static bool is_blocked(struct mag_worker *w)
 
 static bool is_its_fault(struct mag_worker *w, const struct watched *v)
 {
-    mag_time now = cpu_time(w);
+    mag_time now = mag_clock_of_thread(mag_load_acquire(&w->tid));
 
-    return now == 0 || 2 * (now - v->cpu_from) >= v->report_at || is_blocked(w);
+    return MAG_TSAN || now == 0 || 2 * (now - v->cpu_from) >= v->report_at || is_blocked(w);
 }
 
 /* False: not now; ask again at the next look. */
@@ -367,7 +358,7 @@ static void watch(struct mag_watchdog *d, struct mag_worker *w, mag_time passed)
         v->bot = bot;
     } else {
         if (v->slow_ns == 0)
-            v->cpu_from = cpu_time(w);
+            v->cpu_from = mag_clock_of_thread(mag_load_acquire(&w->tid));
         v->slow_ns += passed;
     }
     if (v->stuck_ns >= TICK_NS)

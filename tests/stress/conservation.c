@@ -10,7 +10,8 @@
  * made ready at the same moment.  The others have slept, or searched, or just worked.
  *
  * The limit is 100 ms for each missing worker, of processor time: those who spin use
- * it up even if other programs keep them waiting.
+ * it up even if other programs keep them waiting.  If they keep only the missing one waiting
+ * it is not its fault: so a round in a hundred may be slower, but not by more than 15 s.
  */
 #include "stress.h"
 #include "worker.h"
@@ -24,6 +25,8 @@ static unsigned n_workers;
 static mag_atomic(uint32_t) n_running;
 static mag_atomic(uint32_t) n_finished;
 static mag_atomic(uint32_t) n_gave_up;
+static mag_atomic(uint32_t) is_slow; /* the limit is over */
+static unsigned n_slow;              /* such rounds */
 static unsigned n_wanted; /* that must run at the same time */
 static mag_time slowest;
 static const char *way_name = "";
@@ -54,9 +57,13 @@ static void print_workers(const struct mag_rt *rt)
 static void wait_for_all(void)
 {
     mag_time end = stress_cpu_time() + (mag_time)n_workers * LIMIT_MS * MAG_MS;
+    mag_time last = mag_clock_now() + 15 * MAG_SECOND;
 
     while (mag_load_acquire(&n_running) < n_wanted)
         if (stress_cpu_time() > end) {
+            mag_store_relaxed(&is_slow, 1);
+            if (mag_clock_now() < last)
+                continue;
             if (mag_fetch_add(&n_gave_up, 1) == 0 && n_running < n_wanted)
                 print_workers(mag_rt_self());
             break;
@@ -198,6 +205,7 @@ static void check_round(mag_time begun)
     mag_time took = mag_clock_now() - begun;
 
     EXPECT(n_gave_up == 0 && n_running == n_wanted);
+    n_slow += is_slow;
     if (n_gave_up)
         fprintf(stderr, "  %s: %u gave up\n", way_name, n_gave_up);
     slowest = took > slowest ? took : slowest;
@@ -213,6 +221,7 @@ static void reset(const char *name)
     mag_store_seq(&n_running, 0);
     mag_store_seq(&n_finished, 0);
     mag_store_seq(&n_gave_up, 0);
+    mag_store_seq(&is_slow, 0);
     n_wanted = n_workers;
 }
 
@@ -282,10 +291,11 @@ static void rounds(unsigned workers)
         }
     }
     mag_rt_free(rt);
-    printf("conservation: %u workers, slowest round %.1f ms, %u over 5 ms\n", n_workers,
-           (double)slowest / MAG_MS, n_late);
+    printf("conservation: %u workers, slowest round %.1f ms, %u over 5 ms, %u over the limit\n",
+           n_workers, (double)slowest / MAG_MS, n_late, n_slow);
+    EXPECT(n_slow <= ROUNDS / 100);
     slowest = 0;
-    n_late = 0;
+    n_late = n_slow = 0;
 }
 
 static void state(void)

@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #endif
 #include "check.h"
+#include "clock.h"
 #include "context.h"
 #include "stack.h"
 #include "sys.h"
@@ -47,6 +48,7 @@ static struct mag_spin lock;
 static struct fiber *heads[THREADS], *tails[THREADS]; /* [lock] */
 static int n_started, n_ended;    /* [lock] */
 static uint64_t n_migrations;     /* [lock] */
+static mag_time last; /* [const] then no more are begun: a busy machine may be slow */
 
 MAG_SUSPENDS static void yield(struct fiber *f)
 {
@@ -140,7 +142,7 @@ static void end(struct fiber *f, unsigned to)
     mag_stack_put(&stacks, &f->stack);
     mag_spin_lock(&lock);
     n_ended++;
-    again = n_started < LIVES;
+    again = n_started < LIVES && mag_clock_now() < last;
     n_started += again;
     mag_spin_unlock(&lock);
     if (again)
@@ -152,7 +154,7 @@ static bool all_ended(void)
     bool all;
 
     mag_spin_lock(&lock);
-    all = n_ended == LIVES;
+    all = n_ended == n_started;
     mag_spin_unlock(&lock);
     return all;
 }
@@ -214,6 +216,7 @@ int main(void)
     MAG_CHECK(mag_stacks_init(&stacks, false) == 0);
     MAG_CHECK(mag_stack_watch(NULL) == 0);
     n_started = FIBERS;
+    last = mag_clock_now() + 10 * MAG_SECOND;
     for (int i = 0; i < FIBERS; i++)
         start(&fibers[i], (unsigned)i % THREADS);
     for (int i = 0; i < THREADS; i++) {
@@ -225,6 +228,6 @@ int main(void)
     for (int i = 0; i < 2 * THREADS; i++)
         MAG_CHECK(mag_sys_thread_join(threads[i]) == 0);
     mag_stacks_fini(&stacks);
-    printf("%d fibers, %llu migrations\n", LIVES, (unsigned long long)n_migrations);
+    printf("%d fibers, %llu migrations\n", n_ended, (unsigned long long)n_migrations);
     return n_migrations > 0 ? 0 : 1;
 }

@@ -84,6 +84,7 @@ async(void, flag_setter, (mag_atomic(uint32_t) *, flag))
 
 static int ends[2];
 static mag_atomic(int) n_read;
+static mag_atomic(mag_time) sent[BYTES]; /* when it was surely there; 0: not known yet */
 
 /* Each after the one before was read, so that the reader already waits. */
 static void *write_bytes(void *arg)
@@ -91,8 +92,8 @@ static void *write_bytes(void *arg)
     for (int i = 0; i < BYTES; i++) {
         while (mag_load_acquire(&n_read) < i)
             usleep(1000);
-        mag_time now = mag_clock_now();
-        EXPECT(write(ends[1], &now, sizeof now) == (ssize_t)sizeof now);
+        EXPECT(write(ends[1], "x", 1) == 1);
+        mag_store_release(&sent[i], mag_clock_now());
         usleep(5000);
     }
     return arg;
@@ -101,11 +102,13 @@ static void *write_bytes(void *arg)
 async(void, reads)
 {
     for (int i = 0; i < BYTES; i++) {
-        mag_time      sent = 0;
-        struct mag_op op = { .code = MAG_OP_READ, .fd = ends[0], .addr = &sent,
-                             .len = sizeof sent, .offset = MAG_OP_OFFSET_CURRENT };
-        EXPECT(await(mag_wait_op(&op)) == (int)sizeof sent);
-        note_late("byte", 0, sent);
+        char          byte;
+        struct mag_op op = { .code = MAG_OP_READ, .fd = ends[0], .addr = &byte, .len = 1,
+                             .offset = MAG_OP_OFFSET_CURRENT };
+        EXPECT(await(mag_wait_op(&op)) == 1);
+        if (mag_load_acquire(&sent[i])) /* else it was read before its writer could note it */
+            note_late("byte", 0, mag_load_acquire(&sent[i]));
+        stress_beat();
         mag_store_release(&n_read, i + 1);
     }
     return 0;
@@ -140,6 +143,8 @@ static void hogs(unsigned workers)
     mag_store_seq(&is_over, 0);
     mag_store_seq(&n_read, 0);
     mag_store_seq(&latest, 0);
+    for (int i = 0; i < BYTES; i++)
+        mag_store_seq(&sent[i], 0);
     writer = stress_thread(write_bytes, NULL);
     EXPECT(mag_run_with(beside_hogs(), NULL, &o) == 0);
     (void)stress_joined(writer);

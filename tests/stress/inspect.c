@@ -49,14 +49,14 @@ async(long, member, (long, n), (struct mag_rand, rand))
 {
     long sum = 0, r[4];
 
-    while (!mag_load_acquire(&world.is_over)) {
+    do {
         struct leaf *spawned = spawn(leaf(mag_rand_below(&rand, 100)));
         sum += await(chain(mag_rand_below(&rand, 5))) ? 1 : 0;
         gather(r, leaf(1), leaf(2), leaf(3), locks(n));
         EXPECT(r[0] == 1 && r[1] == 2 && r[2] == 3 && r[3] == n);
         (void)await(spawned);
         stress_beat();
-    }
+    } while (!mag_load_acquire(&world.is_over));
     async_return(sum);
 }
 

@@ -11,7 +11,8 @@
  *             and no notify goes to one that leaves.
  *   fair      a task on each worker takes it again and again without a pause.  Each of them
  *             gets on, and nobody waits long: some hundred microseconds if no worker is
- *             preempted; what is checked has room for a machine that does that a lot.
+ *             preempted; what is checked has room for a machine that does that a lot, and
+ *             if it did too much, it is tried again.
  */
 #include "stress.h"
 
@@ -316,19 +317,19 @@ async(struct share, greedy)
     async_return(mine);
 }
 
-static void check_share(struct share s, uint64_t *total, mag_time *worst)
+static bool is_fair(struct share s, uint64_t *total, mag_time *worst)
 {
     *total += s.n;
     *worst = s.worst > *worst ? s.worst : *worst;
-    EXPECT(s.n > 100);
-    EXPECT(s.worst < WAIT_MAX_MS * MAG_MS);
+    return s.n > 100 && s.worst < WAIT_MAX_MS * MAG_MS;
 }
 
-async(void, run_fair, (unsigned, n_tasks))
+async(bool, run_fair_once, (unsigned, n_tasks))
 {
     struct greedy *all[2 * WORKERS];
     uint64_t total = 0;
     mag_time worst = 0;
+    bool was_fair = true;
 
     part = "fair";
     fair.n = 0;
@@ -338,10 +339,20 @@ async(void, run_fair, (unsigned, n_tasks))
             mag_start(all[i] = greedy(), &(struct mag_spawn_options){ .worker = i % WORKERS + 1,
                                                                       .pin = n_tasks > WORKERS }));
     for (unsigned i = 0; i < n_tasks; i++)
-        check_share(await(all[i]), &total, &worst);
+        was_fair &= is_fair(await(all[i]), &total, &worst);
     EXPECT(total == fair.n);
     printf("  %u tasks: %.0f ns a lock, none waited longer than %.1f ms\n", n_tasks,
            (double)FAIR_MS * MAG_MS / (double)total, mag_seconds(worst) * 1e3);
+    async_return(was_fair);
+}
+
+async(void, run_fair, (unsigned, n_tasks))
+{
+    bool was_fair = false;
+
+    for (int i = 0; i < 5 && !was_fair; i++)
+        was_fair = await(run_fair_once(n_tasks));
+    EXPECT(was_fair);
     return 0;
 }
 

@@ -27,7 +27,7 @@ struct canned {
     int fd;
     unsigned port;
     void *task;
-    int n_connections, n_requests; /* by atomic builtins */
+    int n_connections, n_requests, n_held; /* by atomic builtins */
 };
 
 /* A request, as far as it is looked at. */
@@ -179,6 +179,20 @@ static inline int canned_slow_head(struct canned_request *q)
     return mag_sleep(MAG_NEVER);
 }
 
+/* Counted apart: who waits for these is not misled by requests that were given up before. */
+static inline int canned_hold(struct canned_request *q)
+{
+    __atomic_add_fetch(&q->server->n_held, 1, __ATOMIC_SEQ_CST);
+    return mag_sleep(MAG_NEVER);
+}
+
+static inline int canned_hold_body(struct canned_request *q)
+{
+    int rc = canned_puts(q->fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0123456789");
+
+    return rc < 0 ? rc : canned_hold(q);
+}
+
 static inline int canned_slow_body(struct canned_request *q)
 {
     int rc = canned_puts(q->fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0123456789");
@@ -309,6 +323,7 @@ static const struct canned_route {
     { "/basic", canned_basic, false },         { "/bearer", canned_bearer, false },
     { "/digest", canned_digest, false },       { "/hints", canned_hints, false },
     { "/folded", canned_folded, false },       { "/sink", canned_slow_head, true },
+    { "/hold-body", canned_hold_body, false }, { "/hold", canned_hold, false },
 };
 
 /* ---- reading -------------------------------------------------------------------------- */
@@ -427,10 +442,15 @@ async(void, canned_accept, (struct canned *, server))
 {
     task_group(g)
     {
-        for (;;) {
-            int fd = await(mag_accept(server->fd, NULL, NULL, 0));
+        for (;;) { /* a fault that was meant for the client may hit this: it goes on */
+            int fd = mag_accept(server->fd, NULL, NULL, 0);
+            if (fd == -ENOMEM)
+                continue;
+            await(fd);
             __atomic_add_fetch(&server->n_connections, 1, __ATOMIC_SEQ_CST);
-            group_spawn(g, canned_talk(server, fd));
+            if (mag_group_spawn(g, canned_talk(server, fd), NULL, NULL) < 0) {
+                with_shield(MAG_NEVER) mag_close_fd(fd);
+            }
         }
     }
     return 0;

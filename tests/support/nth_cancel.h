@@ -12,10 +12,14 @@
  * before the first, second, third of these.  After each run holds(arg, rc) looks whether what
  * must hold does, and makes arg ready for the next.  It ends when the scenario has run to
  * its end.  Returns 0, or what SHOULD says in a test's body.
+ *
+ * Beside work in another thread a turn means little, and a busy machine needs many of them:
+ * after NTH_FEW, which no scenario of one thread needs, there is a limit of time, too.
  */
 #include "body.h"
 
-enum { NTH_MAX = 400, NTH_ENOUGH = 3 };
+enum { NTH_MAX = 400, NTH_FEW = 100, NTH_ENOUGH = 3 };
+#define NTH_LIMIT (10 * MAG_SECOND)
 
 static struct {
     int n, at; /* points passed; the one that cancels, 0: none */
@@ -46,6 +50,7 @@ static inline int nth_run(int (*scenario)(void *arg, long *value), void *arg, in
 static inline int nth_cancel(int (*scenario)(void *arg, long *value), void *arg,
                              int (*holds)(void *arg, int rc))
 {
+    mag_time last = mag_now() + NTH_LIMIT;
     bool was_over = false;
     int rc;
 
@@ -55,6 +60,8 @@ static inline int nth_cancel(int (*scenario)(void *arg, long *value), void *arg,
         if (rc < 0)
             return rc;
         n_over = was_over ? n_over + 1 : 0;
+        if (n > NTH_FEW && mag_now() > last)
+            break;
     }
     for (int n = 1; n <= NTH_MAX; n++) {
         nth.n = 0;

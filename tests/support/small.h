@@ -102,6 +102,7 @@ static int small_futures(void)
 {
     void *f = future();
     pthread_t thread;
+    bool has_thread;
     long v = 0;
 
     if (f && !is_ok(mag_call_later(100 * MAG_US, small_set, f)))
@@ -109,12 +110,13 @@ static int small_futures(void)
     if (is_ok(await_co(f, &v)))
         RIGHT(v == 21);
     f = future();
-    if (f && pthread_create(&thread, NULL, small_setter, f) == 0)
-        pthread_detach(thread);
-    else if (f)
+    has_thread = f && pthread_create(&thread, NULL, small_setter, f) == 0;
+    if (f && !has_thread)
         set(f, 22);
     if (is_ok(await_co(f, &v)))
         RIGHT(v == 22);
+    if (has_thread) /* it has a hold of the future until its call has returned */
+        pthread_join(thread, NULL);
     return 0;
 }
 

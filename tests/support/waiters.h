@@ -65,46 +65,11 @@ static inline int waiter_main(void *arg, long *value)
     return 0;
 }
 
-/* Who asks, or awaits it in place. */
-static inline bool is_ours(const struct mag_task_info *infos, size_t n, const void *handle)
-{
-    const void *own = mag_self();
-
-    for (size_t i = 0; i < n && own != handle; i++)
-        if (infos[i].handle == own && infos[i].is_in_place) {
-            own = infos[i].awaited_by;
-            i = (size_t)-1; /* from the first on */
-        }
-    return own == handle;
-}
-
-/* Whether every other task waits for something, or has ended. */
-static inline bool all_others_wait(void)
-{
-    enum { TASKS_MAX = 600 };
-    static struct mag_task_info infos[TASKS_MAX]; /* one asks at a time */
-    size_t n = mag_tasks(NULL, infos, TASKS_MAX);
-    bool all_do = n > 0 && n <= TASKS_MAX;
-
-    for (size_t i = 0; all_do && i < n; i++)
-        all_do = infos[i].state == MAG_TASK_DONE || infos[i].state == MAG_TASK_CREATED ||
-                 (infos[i].state == MAG_TASK_WAITING && !infos[i].is_busy) ||
-                 is_ours(infos, n, infos[i].handle);
-    return all_do;
-}
-
-/* Everybody gets as far as they can come by themselves.  On several workers: until all wait,
- * twice, as one of them may have been looked at before another woke it; those who never wait
- * are given five seconds. */
+/* Everybody gets as far as they can come by themselves. */
 static inline void let_run(void)
 {
-    mag_time limit = mag_now() + 5 * MAG_SECOND;
-
     if (mag_rt_workers(mag_rt_self()) > 1)
-        for (int n = 0; n < 2 && mag_now() < limit;) {
-            n = all_others_wait() ? n + 1 : 0;
-            mag_sleep(100 * MAG_US);
-        }
+        (void)settle_down();
     for (int i = 0; i < 20; i++)
         mag_yield();
 }

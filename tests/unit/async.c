@@ -651,7 +651,8 @@ async(void, cancels)
 {
     struct stops_in_door *task = spawn(stops_in_door());
 
-    await(mag_sleep(10 * MAG_MS));
+    while (strchr(story, '<') == NULL) /* it has entered, and sleeps, or is about to */
+        await(mag_yield());
     SHOULD(mag_cancel(task) == 0);
     SHOULD(await_rc(task, NULL) == -ECANCELED);
     return 0;

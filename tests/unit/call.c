@@ -8,16 +8,26 @@
 #include <pthread.h>
 #include <unistd.h>
 
-TestSuite(call, .timeout = 30);
+TestSuite(call, .timeout = 60);
+
+/*
+ * A task that is stuck, or just not given a processor, is rescued: another worker then fires its
+ * timers, and calls what it wants called, while it is still about to want more.  Where the order
+ * is what is tested, there is no watchdog that would call for a rescue.
+ */
+static void without_rescue(void)
+{
+    setenv("MAGPIE_WATCHDOG", "0", 1);
+}
 
 static mag_atomic(uint32_t) n_called;
 static long order[64];
 
+/* By one worker at a time; who sees the count sees the order. */
 static void note(void *arg)
 {
-    uint32_t i = mag_fetch_add(&n_called, 1);
-
-    order[i % 64] = num(arg);
+    order[mag_load_relaxed(&n_called) % 64] = num(arg);
+    mag_fetch_add(&n_called, 1);
 }
 
 static void set_seven(void *f)
@@ -25,10 +35,10 @@ static void set_seven(void *f)
     (void)set(f, 7);
 }
 
-/* Until n callbacks have run, or for 5 s. */
+/* Until n callbacks have run, or for 15 s. */
 static int called(uint32_t n)
 {
-    for (int i = 0; i < 5000 && mag_load_acquire(&n_called) < n; i++)
+    for (int i = 0; i < 15000 && mag_load_acquire(&n_called) < n; i++)
         (void)mag_sleep(MAG_MS);
     return mag_load_acquire(&n_called) == n;
 }
@@ -53,7 +63,7 @@ static int soon(void *arg, long *value)
     return 0;
 }
 
-Test(call, soon_is_first_in_first_out)
+Test(call, soon_is_first_in_first_out, .init = without_rescue)
 {
     RUN_1_AND_4(soon, NULL);
 }
@@ -103,26 +113,28 @@ static int by_deadline(void *arg, long *value)
     return 0;
 }
 
-Test(call, by_deadline_and_equal_ones_in_the_order_of_the_calls)
+Test(call, by_deadline_and_equal_ones_in_the_order_of_the_calls, .init = without_rescue)
 {
     RUN_1_AND_4(by_deadline, NULL);
 }
 
 static int later(void *arg, long *value)
 {
-    mag_time begun = mag_now();
+    mag_time begun = mag_now(), wanted;
 
     (void)arg, (void)value;
     begin();
-    SHOULD(mag_call_later(60 * MAG_MS, note, arg_of(1)) == 0); /* between the two it may stall */
+    SHOULD(mag_call_later(60 * MAG_MS, note, arg_of(1)) == 0);
     SHOULD(mag_call_later(0, note, arg_of(0)) == 0);
+    wanted = mag_now();
     SHOULD(called(2));
-    SHOULD(order[0] == 0 && order[1] == 1);
+    /* unless it stalled between the two, and the first was due before the second */
+    SHOULD(wanted >= begun + 60 * MAG_MS || (order[0] == 0 && order[1] == 1));
     SHOULD(mag_now() - begun >= 60 * MAG_MS);
     return 0;
 }
 
-Test(call, later_by_a_delay)
+Test(call, later_by_a_delay, .init = without_rescue)
 {
     RUN_1_AND_4(later, NULL);
 }
@@ -145,7 +157,7 @@ static int chain(void *arg, long *value)
     return 0;
 }
 
-Test(call, a_callback_calls_soon_behind_those_that_are_there)
+Test(call, a_callback_calls_soon_behind_those_that_are_there, .init = without_rescue)
 {
     RUN_1_AND_4(chain, NULL);
 }
@@ -305,7 +317,7 @@ static int from_outside(void *arg, long *value)
     return 0;
 }
 
-Test(call, from_outside_in_the_order_of_the_calls_on_one_worker)
+Test(call, from_outside_in_the_order_of_the_calls_on_one_worker, .init = without_rescue)
 {
     RUN_1_AND_4(from_outside, NULL);
 }
@@ -349,7 +361,7 @@ static int cancels(void *arg, long *value)
     return 0;
 }
 
-Test(call, cancelled_it_does_not_run)
+Test(call, cancelled_it_does_not_run, .init = without_rescue)
 {
     RUN_1_AND_4(cancels, NULL);
 }
@@ -448,7 +460,7 @@ Test(call, at_the_end_what_is_wanted_soon_runs_and_the_rest_is_dropped)
     RUN_1_AND_4(leaves_callbacks, NULL);
     cr_assert_eq(n_called, 1);
     cr_assert_eq(order[0], 1);
-    cr_assert_lt(mag_now() - begun, MAG_SECOND);
+    cr_assert_lt(mag_now() - begun, 20 * MAG_SECOND); /* and not an hour */
 }
 
 /* A task that the end of the runtime waits for waits for a callback. */
@@ -536,21 +548,35 @@ Test(call, a_handle_outlives_its_runtime)
     cr_assert_eq(n_called, 1);
 }
 
-Test(call, a_stopped_runtime_calls_nothing)
+/* Whether it was stopped before the callback was due. */
+static bool stop_before(mag_time delay)
 {
+    mag_time due = mag_now() + delay;
     struct mag_rt *rt;
     struct mag_call *c;
+    bool is_in_time;
+    int rc;
 
     begin();
     cr_assert_eq(mag_rt_new(&rt, &(struct mag_rt_options){ .workers = 2 }), 0);
-    cr_assert_eq(mag_rt_call(rt, mag_now() + 5 * MAG_MS, note, NULL, &c), 0);
-    cr_assert_eq(mag_rt_stop(rt, MAG_SECOND), 0);
+    cr_assert_eq(mag_rt_call(rt, due, note, NULL, &c), 0);
+    cr_assert_eq(mag_rt_stop(rt, 20 * MAG_SECOND), 0);
+    is_in_time = mag_now() < due;
     cr_assert_eq(mag_rt_call(rt, 0, note, NULL, NULL), -ECANCELED);
-    usleep(10000);
-    cr_assert_eq(mag_call_cancel(c), 0);
-    cr_assert_eq(n_called, 0);
+    mag_sleep_until(due + 5 * MAG_MS);
+    rc = mag_call_cancel(c);
+    cr_assert(!is_in_time || (rc == 0 && n_called == 0));
     mag_rt_free(rt);
     cr_assert_eq(mag_mem_live(), 0);
+    return is_in_time;
+}
+
+Test(call, a_stopped_runtime_calls_nothing)
+{
+    mag_time delay = 5 * MAG_MS;
+
+    while (!stop_before(delay)) /* a busy machine took longer */
+        delay *= 2;
 }
 
 /* ---- variables ---------------------------------------------------------------------------------------- */

@@ -287,9 +287,16 @@ static int await_it(void *arg, long *value)
     return mag_await(arg, value, sizeof *value);
 }
 
+/* Until the future is set, however long that takes: what awaits it is not over before. */
+static int until_set(void *gate, long *value)
+{
+    return mag_await(gate, value, sizeof *value);
+}
+
 static int twice(void *arg, long *value)
 {
     struct co *c, *first;
+    void *gate;
     long v = 0;
 
     (void)arg, (void)value;
@@ -304,18 +311,22 @@ static int twice(void *arg, long *value)
         SHOULD(mag_yield() == 0);
     SHOULD(await_co(c, &v) == 0);
     SHOULD(await_co(c, &v) == -EALREADY);
-    c = go(sleep_ns, arg_of(20 * MAG_MS)); /* running, awaited by another task */
+    gate = future();
+    c = go(until_set, gate); /* running, awaited by another task */
     first = go(await_it, c);
     SHOULD(settle_down() == 0);
     SHOULD(await_co(c, &v) == -EALREADY);
-    SHOULD(await_co(first, &v) == 0 && v == 20 * MAG_MS);
+    SHOULD(set(gate, 20) == 0);
+    SHOULD(await_co(first, &v) == 0 && v == 20);
     SHOULD(await_co(c, &v) == -EALREADY);
-    c = co(sleep_ns, arg_of(20 * MAG_MS)); /* runs in place in another task */
+    gate = future();
+    c = co(until_set, gate); /* runs in place in another task */
     first = go(await_it, c);
     SHOULD(settle_down() == 0);
     SHOULD(await_co(c, &v) == -EALREADY);
     SHOULD(mag_start(c, NULL) == -EALREADY);
-    SHOULD(await_co(first, &v) == 0);
+    SHOULD(set(gate, 21) == 0);
+    SHOULD(await_co(first, &v) == 0 && v == 21);
     SHOULD(await_co(first, &v) == -EALREADY);
     return 0;
 }
@@ -394,11 +405,15 @@ Test(co, runs_outside_a_task_too)
     cr_assert_eq(await_co(co(nested, arg_of(50)), &v), 0);
 }
 
+static mag_atomic(uint32_t) n_threads_over;
+
 static void *await_in_thread(void *arg)
 {
     long v = 0;
+    int rc = await_co(arg, &v);
 
-    return await_co(arg, &v) == 0 ? arg_of(v) : NULL;
+    mag_fetch_add(&n_threads_over, 1);
+    return rc == 0 ? arg_of(v) : NULL;
 }
 
 static int await_by_thread(void *arg, long *value)
@@ -408,8 +423,10 @@ static int await_by_thread(void *arg, long *value)
     void *v;
 
     (void)arg, (void)value;
+    mag_store_seq(&n_threads_over, 0);
     SHOULD(pthread_create(&thread, NULL, await_in_thread, c) == 0);
-    SHOULD(mag_sleep(30 * MAG_MS) == 0);
+    while (!mag_load_acquire(&n_threads_over)) /* a join would block the worker that it needs */
+        SHOULD(mag_sleep(MAG_MS) == 0);
     SHOULD(pthread_join(thread, &v) == 0);
     SHOULD(num(v) == 10 * MAG_MS);
     return 0;

@@ -12,7 +12,8 @@ TestSuite(cond, .timeout = 20);
 struct both {
     struct mag_mutex mutex;
     struct mag_cond cond;
-    bool is_so; /* [mutex] */
+    bool is_so;   /* [mutex] */
+    int n_waited; /* [mutex] who has begun to wait */
 };
 
 /* Takes the mutex, waits, and gives it back, if it has it. */
@@ -23,9 +24,24 @@ static int wait_once(void *arg)
 
     if (rc < 0)
         return rc;
+    b->n_waited++;
     rc = mag_cond_wait(&b->cond, &b->mutex);
     rc2 = mag_mutex_unlock(&b->mutex);
     return rc2 < 0 ? -EBADE : rc;
+}
+
+/* Until n have begun to wait: the mutex that they gave back says that they do wait. */
+static int have_waited(struct both *b, int n)
+{
+    for (;;) {
+        bool have;
+        SHOULD(mag_mutex_lock(&b->mutex) == 0);
+        have = b->n_waited >= n;
+        SHOULD(mag_mutex_unlock(&b->mutex) == 0);
+        if (have)
+            return 0;
+        SHOULD(mag_yield() == 0);
+    }
 }
 
 /* ---- mistakes ------------------------------------------------------------------------- */
@@ -92,7 +108,8 @@ ON_1_AND_4(cond, notify_without_the_mutex_wakes_too)
     struct co *c[HERD];
 
     for (int i = 0; i < HERD; i++)
-        c[i] = wait_as(i, wait_once, &b);
+        c[i] = begin_as(i, wait_once, &b);
+    SHOULD(have_waited(&b, HERD) == 0);
     SHOULD(mag_cond_notify_all(&b.cond) == 0);
     for (int i = 0; i < HERD; i++)
         SHOULD(end_of(c[i]) == 0);
@@ -153,14 +170,16 @@ ON_1_AND_4(cond, a_deadline_ends_the_wait_with_the_mutex_held)
 
 ON_1_AND_4(cond, a_deadline_at_the_moment_of_the_notify_loses_no_notify)
 {
-    struct both b = { .is_so = false };
-
     for (int i = 0; i < 40; i++) {
-        struct co *early = wait_as(1, wait_within_a_millisecond, &b), *late;
+        struct both b = { .is_so = false };
+        struct co *early = begin_as(1, wait_within_a_millisecond, &b), *late;
+        mag_time begun = mag_now();
         int rc;
 
-        late = wait_as(2, wait_once, &b);
-        SHOULD(mag_sleep(MAG_MS / 2 + i * 25 * MAG_US) == 0);
+        SHOULD(have_waited(&b, 1) == 0);
+        late = begin_as(2, wait_once, &b);
+        SHOULD(have_waited(&b, 2) == 0);
+        SHOULD(mag_sleep_until(begun + MAG_MS / 2 + i * 25 * MAG_US) == 0);
         SHOULD(mag_cond_notify(&b.cond, 1) == 0);
         rc = end_of(early);
         SHOULD(rc == 0 || rc == -ETIMEDOUT);

@@ -5,6 +5,7 @@
 #include "files.h"
 
 #include <magpie/async.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
 
@@ -618,7 +619,8 @@ static int sending_cancelled(void)
     EXPECT(pipe(ends) == 0);
     s.fd = ends[1];
     struct co *c = go(send_it, &s);
-    EXPECT(mag_sleep(10 * MAG_MS) == 0);
+    for (int n_there = 0; n_there == 0;) /* it has begun */
+        EXPECT(mag_sleep(10 * MAG_MS) == 0 && ioctl(ends[0], FIONREAD, &n_there) == 0);
     mag_cancel(c);
     EXPECT(await_co(c, NULL) == 0);
     EXPECT(s.rc > 0 && s.rc < 10000000 && s.offset == s.rc);

@@ -116,22 +116,33 @@ Test(embed, a_submission_makes_it_readable)
     is_gone(rt);
 }
 
-Test(embed, a_timer_makes_it_readable)
+/* Whether it was looked at before the time had passed. */
+static bool looks_before(struct mag_rt *rt, mag_time delay)
 {
-    struct mag_rt *rt = embedded();
-    mag_time begun = mag_now();
-    struct co *c = submit(rt, sleep_ns, arg_of(10 * MAG_MS));
-    mag_time left;
+    mag_time begun = mag_now(), left;
+    struct co *c = submit(rt, sleep_ns, arg_of(delay));
+    bool is_early, was_readable;
     int n;
 
     cr_assert_gt(mag_rt_step(rt, 0), 0);
     left = mag_rt_deadline(rt) - mag_now();
-    cr_assert(left > 0 && left <= 10 * MAG_MS);
-    cr_assert(!is_readable(rt, 0));
+    was_readable = is_readable(rt, 0);
+    is_early = mag_now() - begun < delay;
+    cr_assert(!is_early || (left > 0 && left <= delay && !was_readable));
     n = host(rt, c);
-    cr_assert(n >= 1 && n <= 5, "%d steps: it does not spin", n);
-    cr_assert_geq(mag_now() - begun, 10 * MAG_MS);
+    cr_assert(n >= is_early && n <= 5, "%d steps: it does not spin", n);
+    cr_assert_geq(mag_now() - begun, delay);
     cr_assert_eq(await_co(c, NULL), 0);
+    return is_early;
+}
+
+Test(embed, a_timer_makes_it_readable)
+{
+    struct mag_rt *rt = embedded();
+    mag_time delay = 10 * MAG_MS;
+
+    while (!looks_before(rt, delay)) /* a busy machine took longer */
+        delay *= 2;
     is_gone(rt);
 }
 
@@ -306,10 +317,10 @@ Test(embed, a_step_waits_so_long_and_not_longer)
     cr_assert_eq(mag_rt_step(rt, 5 * MAG_MS), 0);
     cr_assert_geq(mag_now() - begun, 5 * MAG_MS);
     c = submit(rt, sleep_ns, arg_of(3 * MAG_MS));
-    cr_assert_gt(mag_rt_step(rt, 5 * MAG_SECOND), 0, "what is ready runs at once");
-    cr_assert_gt(mag_rt_step(rt, 5 * MAG_SECOND), 0, "then it waits for the timer");
+    cr_assert_gt(mag_rt_step(rt, 3600 * MAG_SECOND), 0, "what is ready runs at once");
+    if (!mag_done(c)) /* as it is, unless that took 3 ms */
+        cr_assert_gt(mag_rt_step(rt, 3600 * MAG_SECOND), 0, "then it waits for the timer");
     cr_assert(mag_done(c));
-    cr_assert_lt(mag_now() - begun, 4 * MAG_SECOND);
     cr_assert_eq(await_co(c, NULL), 0);
     is_gone(rt);
 }

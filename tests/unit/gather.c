@@ -150,10 +150,11 @@ static int sleeps(void *arg, long *value)
 
     (void)value;
     for (int i = 0; i < 1000; i++)
-        children[i] = mag_sleep_co(i % 2 ? 10 * MAG_MS : 0);
+        children[i] = mag_sleep_co(i % 2 ? 30 * MAG_MS : 0);
     SHOULD(mag_gather(NULL, 0, children, 1000, &options) == 0);
-    SHOULD(mag_now() - begun >= 10 * MAG_MS);
-    SHOULD(num(arg) || mag_now() - begun < MAG_SECOND);
+    SHOULD(mag_now() - begun >= 30 * MAG_MS);
+    /* one after the other they would take 15 s */
+    SHOULD(num(arg) || mag_now() - begun < 10 * MAG_SECOND);
     return 0;
 }
 
@@ -279,7 +280,7 @@ Test(gather, no_more_than_the_limit_run_at_a_time)
 
 /* ---- errors --------------------------------------------------------------------------------- */
 
-static mag_atomic(uint32_t) n_cancelled;
+static mag_atomic(uint32_t) n_begun, n_cancelled;
 
 static int until_cancelled(void *arg, long *value)
 {
@@ -287,6 +288,7 @@ static int until_cancelled(void *arg, long *value)
 
     (void)arg;
     *value = 0;
+    mag_fetch_add(&n_begun, 1);
     rc = mag_sleep(MAG_NEVER);
     if (rc == -ECANCELED)
         mag_fetch_add(&n_cancelled, 1);
@@ -421,8 +423,8 @@ static int await_it(void *arg, long *value)
 static int not_ours(void *arg, long *value)
 {
     size_t limit = (size_t)num(arg);
-    struct co *t = go(sleep_ns, arg_of(20 * MAG_MS)), *first = go(await_it, t), *consumed;
-    void *f = future();
+    void *f = future(), *gate = future();
+    struct co *t = go(await_it, gate), *first = go(await_it, t), *consumed;
     struct co *f_awaiter = go(await_it, f);
     long v = 0;
 
@@ -437,7 +439,8 @@ static int not_ours(void *arg, long *value)
     SHOULD(gather_rcs(4, limit) == 0);
     SHOULD(rcs[0] == -EALREADY && rcs[1] == -EALREADY && rcs[2] == 0 && rcs[3] == -EALREADY);
     SHOULD(all_taken(4));
-    SHOULD(await_co(first, &v) == 0 && v == 20 * MAG_MS); /* not harmed */
+    SHOULD(set(gate, 20) == 0);
+    SHOULD(await_co(first, &v) == 0 && v == 20); /* not harmed */
     SHOULD(set(f, 6) == 0);
     SHOULD(await_co(f_awaiter, &v) == 0 && v == 6);
     return 0;
@@ -559,8 +562,10 @@ static int cancelled_nested(void *arg, long *value)
     (void)arg, (void)value;
     for (int i = 0; i < 20; i++) {
         struct co *c = go(gather_nested, arg_of(3));
-        n_cancelled = 0;
+        n_cancelled = n_begun = 0;
         SHOULD(mag_sleep(i * 200 * MAG_US) == 0);
+        while (i == 19 && mag_load_acquire(&n_begun) == 0)
+            SHOULD(mag_sleep(200 * MAG_US) == 0);
         SHOULD(mag_cancel(c) == 0);
         SHOULD(await_co(c, NULL) == -ECANCELED);
         SHOULD(n_cancelled <= 256);

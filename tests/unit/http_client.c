@@ -13,8 +13,8 @@
 #include <netdb.h>
 #include <unistd.h>
 
-/* libcurl's, too: a name that is looked up for a long time. */
-enum { SLOW_US = 700 * 1000 };
+/* libcurl's, too: a name that is looked up until the test lets it go, and one that is not there. */
+static int may_answer; /* by atomic builtins */
 
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
                 struct addrinfo **out)
@@ -22,8 +22,13 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
     int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
 
     *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
-    if (name && strcmp(name, "slow.invalid") == 0)
-        usleep(SLOW_US);
+    for (int i = 0; name && strcmp(name, "slow.invalid") == 0; i++) {
+        if (i == 4000 || __atomic_load_n(&may_answer, __ATOMIC_SEQ_CST))
+            return EAI_NONAME;
+        usleep(10000);
+    }
+    if (name && strcmp(name, "no-such-host.invalid") == 0)
+        return EAI_NONAME; /* no name server may make us wait */
     return real(name, service, hints, out);
 }
 
@@ -490,15 +495,12 @@ async(void, scoped, (struct mag_http_client *, client), (const char *, url))
 /* Neither the limit of time nor the end of the client waits for a name that is still looked up. */
 async(void, slow_name)
 {
-    mag_time begun = mag_now();
-
     WITH_CLIENT(.connect_timeout = 30 * MAG_MS)
     {
         SHOULD(fails_to(client, "http://slow.invalid/", MAG_HTTP_CONNECT_TIMEOUT) == -ETIMEDOUT);
-        await(GET("/hello", &r));
+        await(REQUEST("/hello", &r, .connect_timeout = 20 * MAG_SECOND));
         SHOULD(await_rc(scoped(client, "http://slow.invalid/"), NULL) == -ETIMEDOUT);
     }
-    SHOULD(mag_now() - begun < SLOW_US * MAG_US * 3 / 4);
     return 0;
 }
 
@@ -507,7 +509,8 @@ Test(http_client, names_are_not_waited_for)
     int before = n_descriptors();
 
     RUN_ON_BOTH(slow_name(), 0, "");
-    for (int i = 0; i < 100 && n_descriptors() != before; i++)
+    __atomic_store_n(&may_answer, 1, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < 400 && n_descriptors() != before; i++)
         usleep(50000); /* the threads that look it up */
     cr_assert_eq(n_descriptors(), before);
 }
@@ -531,10 +534,11 @@ async(void, timeouts)
               .body_read = read_zeros);
         await(REQUEST("/drip", &r, .read_timeout = 20 * MAG_SECOND));
         SHOULD(has_body(r, "01234567"));
-        struct mag_http_request slow = { .url = canned_url(server, url, "/slow-head") };
+        struct mag_http_request slow = { .url = canned_url(server, url, "/hold"),
+                                         .read_timeout = MAG_NEVER };
         char other[URL_BYTES];
         struct mag_http_request_co *busy = spawn(mag_http_request_co(client, &slow));
-        while (__atomic_load_n(&server->n_requests, __ATOMIC_SEQ_CST) < 6)
+        while (__atomic_load_n(&server->n_held, __ATOMIC_SEQ_CST) < 1)
             await(mag_sleep(MAG_MS));
         struct mag_http_request hello = { .url = canned_url(server, other, "/hello"),
                                           .pool_timeout = 20 * MAG_MS,
@@ -543,6 +547,7 @@ async(void, timeouts)
                error.kind == MAG_HTTP_POOL_TIMEOUT);
         mag_cancel(busy);
         SHOULD(await_rc(busy, NULL) == -ECANCELED);
+        hello.pool_timeout = 20 * MAG_SECOND;
         await(mag_http_request(client, &hello, &r));
         SHOULD(has_body(r, "hello"));
     }
@@ -661,12 +666,17 @@ async(void, downloads)
         mag_http_stream_close(s);
         mag_http_stream_close(NULL);
 
-        await(mag_http_stream_open(
-            &s, client,
-            &(struct mag_http_request){ .url = canned_url(server, url, "/slow-body"),
-                                        .read_timeout = 30 * MAG_MS }));
-        SHOULD(mag_http_stream_read(s, buf, sizeof buf) == 10 &&
-               memcmp(buf, "0123456789", 10) == 0);
+        mag_time patience = 15 * MAG_MS;
+        do { /* again with more, if a busy machine was late with the beginning */
+            patience *= 2;
+            n = mag_http_stream_open(
+                &s, client,
+                &(struct mag_http_request){ .url = canned_url(server, url, "/slow-body"),
+                                            .read_timeout = patience });
+            if (n == 0 && (n = mag_http_stream_read(s, buf, sizeof buf)) < 0)
+                mag_http_stream_close(s);
+        } while (n == -ETIMEDOUT && patience < 30 * MAG_SECOND);
+        SHOULD(n == 10 && memcmp(buf, "0123456789", 10) == 0);
         SHOULD(mag_http_stream_read(s, buf, sizeof buf) == -ETIMEDOUT);
         mag_http_stream_error(s, &error);
         SHOULD(error.kind == MAG_HTTP_READ_TIMEOUT);
@@ -746,8 +756,10 @@ async(void, backpressure)
         await(mag_http_stream_open(
             &s, client,
             &(struct mag_http_request){ .url = canned_url(server, url, "/big/200000000") }));
-        await(mag_sleep(50 * MAG_MS));
-        live = mag_mem_live();
+        do { /* until it has taken what it wants to */
+            live = mag_mem_live();
+            await(mag_sleep(100 * MAG_MS));
+        } while (mag_mem_live() != live);
         for (int i = 0; i < 50; i++) {
             SHOULD(mag_http_stream_read(s, buf, sizeof buf) == sizeof buf);
             await(mag_sleep(100 * MAG_US));
@@ -893,15 +905,21 @@ async(void, close_early)
         struct mag_http_client client;
         struct wait_long *tasks[12];
         await(mag_http_client_open(&client,
-                                   &(struct mag_http_client_options){ .max_connections = 9 }));
+                                   &(struct mag_http_client_options){ .max_connections = 9,
+                                                                      .timeout = MAG_NEVER }));
         for (int i = 0; i < 12; i++)
             tasks[i] = spawn(wait_long(&client, server, i / 2 * 8 % 16));
         while (__atomic_load_n(&server->n_requests, __ATOMIC_SEQ_CST) < 9)
             await(mag_sleep(MAG_MS));
         await(mag_http_client_close(&client));
         mag_http_client_exit(&client);
-        for (int i = 0; i < 12; i++)
-            SHOULD(await_rc(tasks[i], NULL) == -ECANCELED);
+        int n_cancelled = 0;
+        for (int i = 0; i < 12; i++) {
+            int rc = await_rc(tasks[i], NULL);
+            SHOULD(rc == -ECANCELED || rc == -EINVAL); /* this: it came to a closed one */
+            n_cancelled += rc == -ECANCELED;
+        }
+        SHOULD(n_cancelled >= 9);
     }
     return 0;
 }

@@ -107,7 +107,18 @@ static int misuses(struct mag_http_exchange *x)
     return mag_http_write(x, "d", 1) == -ENOTCONN ? 0 : -EIO;
 }
 
-static mag_time nap = 20 * MAG_MS;
+/* Those whose handlers sleep; they do until they may wake up.  By atomic builtins. */
+static int n_slow, may_wake;
+
+static int sleeps(void)
+{
+    int rc = 0;
+
+    __atomic_add_fetch(&n_slow, 1, __ATOMIC_SEQ_CST);
+    while (rc == 0 && !__atomic_load_n(&may_wake, __ATOMIC_SEQ_CST))
+        rc = mag_sleep(MAG_MS);
+    return rc;
+}
 
 static int route(struct mag_http_exchange *x, void *arg)
 {
@@ -148,8 +159,10 @@ static int route(struct mag_http_exchange *x, void *arg)
         return mag_http_begin(x, 200, NULL, 0, MAG_HTTP_UNKNOWN_LENGTH)
                    ?: mag_http_write(x, "abc", 3)
                    ?: -EIO;
+    if (IS("/nap"))
+        return mag_sleep(250 * MAG_MS) ?: mag_http_respond(x, 200, NULL, 0, "slow", 4);
     if (IS("/slow"))
-        return mag_sleep(nap) ?: mag_http_respond(x, 200, NULL, 0, "slow", 4);
+        return sleeps() ?: mag_http_respond(x, 200, NULL, 0, "slow", 4);
     if (IS("/some"))
         return mag_http_read(x, buf, 3) == 3 ? mag_http_respond(x, 200, NULL, 0, buf, 3) : -EIO;
     return mag_http_respond(x, 404, NULL, 0, "none", 4);
@@ -341,10 +354,12 @@ async(void, large_bodies)
         SHOULD(rc > 0);
         SHOULD(strstr(answer, "POST|/after|/after|-|a|11|Host=a|X-A=b|Content-Length=300000|b"));
 
-        /* It is told, although it has much more to say. */
+        /* It is told, although it has much more to say; if it has said that in a second. */
         n = sprintf(request, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n");
         memcpy(request + n, big, sizeof big);
-        rc = talk(s, request, (size_t)n + sizeof big, false, answer, ANSWER_BYTES);
+        rc = -1;
+        for (int i = 0; i < 5 && rc <= 0; i++)
+            rc = talk(s, request, (size_t)n + sizeof big, false, answer, ANSWER_BYTES);
         SHOULD(rc > 0 && atoi(answer + 9) == 413);
 
         rc = talk(s, GET("/big"), strlen(GET("/big")), true, answer, ANSWER_BYTES);
@@ -509,13 +524,14 @@ static int drip(struct mag_http_server *server, const char *text, mag_time pause
 
 async(void, slow_but_steady)
 {
-    const struct mag_http_server_options o = { .body_timeout = 50 * MAG_MS, .body_rate = 1 };
-    char answer[2000];
+    char answer[2000] = "";
 
-    WITH_SERVER(s, &o, {
-        SHOULD(drip(s, SLOW_POST, MAG_MS, answer, sizeof answer) > -1);
-        SHOULD(atoi(answer + 9) == 200);
-    });
+    /* Again with more time, if a busy machine kept the first bytes back. */
+    for (mag_time pause = MAG_MS; pause <= 64 * MAG_MS && atoi(answer + 9) != 200; pause *= 4) {
+        const struct mag_http_server_options o = { .body_timeout = 50 * pause, .body_rate = 1 };
+        WITH_SERVER(s, &o, { drip(s, SLOW_POST, pause, answer, sizeof answer); });
+    }
+    SHOULD(atoi(answer + 9) == 200);
     return 0;
 }
 
@@ -527,7 +543,7 @@ Test(http_server, slow_but_steady)
 /* Two requests at once; how long it took to ask. */
 static mag_time ask_twice(struct mag_http_server *server, char *answer, size_t room)
 {
-    static const char both[] = GET("/slow") GET("/slow");
+    static const char both[] = GET("/nap") GET("/nap");
     struct mag_stream s;
     struct mag_str all;
     mag_time begun = mag_now(), took;
@@ -551,7 +567,6 @@ async(void, slow_handlers)
     char answer[2000] = "";
     const char *second;
 
-    nap = 250 * MAG_MS;
     WITH_SERVER(s, &o, {
         for (int i = 0; i < 20; i++) /* again, if we were too slow ourselves */
             if (ask_twice(s, answer, sizeof answer) < 50 * MAG_MS)
@@ -569,32 +584,55 @@ Test(http_server, slow_handlers)
 
 #define HEAD_AND_SLOW "HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\nGET /hello HT"
 
+/*
+ * What it is answered that says so much and then nothing.  A busy machine may keep the text back
+ * until the server has enough of a connection that says nothing: then once more.
+ */
+static int status_of_slow(struct mag_http_server *s, const char *text)
+{
+    char answer[2000];
+    int rc = 0;
+
+    for (int i = 0; i < 50 && rc <= 0; i++)
+        rc = talk(s, text, strlen(text), false, answer, sizeof answer);
+    return rc > 0 ? atoi(answer + 9) : -1;
+}
+
+/* The same, byte by byte: never is it well, but if the server sees them all at once. */
+static bool drips_in_vain(struct mag_http_server *s, const char *text, mag_time pause)
+{
+    char answer[2000];
+
+    for (int i = 0; i < 20; i++) {
+        if (drip(s, text, pause, answer, sizeof answer) == -EINVAL)
+            return false;
+        if (strstr(answer, " 200 ") == NULL)
+            return strlen(answer) == 0 || atoi(answer + 9) == 408;
+    }
+    return false;
+}
+
 async(void, slow_clients)
 {
     const struct mag_http_server_options o = { .head_timeout = 50 * MAG_MS,
                                                .idle_timeout = 30 * MAG_MS,
                                                .body_timeout = 50 * MAG_MS };
-    char answer[2000];
+    char answer[2000] = "";
     mag_time begun;
 
     WITH_SERVER(s, &o, {
         begun = mag_now();
         SHOULD(talk(s, "", 0, false, answer, sizeof answer) == 0);
-        SHOULD(talk(s, GET("/hello"), strlen(GET("/hello")), false, answer, sizeof answer) > 0);
-        SHOULD(talk(s, "GET / HT", 8, false, answer, sizeof answer) > 0);
-        SHOULD(atoi(answer + 9) == 408);
+        SHOULD(status_of_slow(s, GET("/hello")) == 200);
+        SHOULD(status_of_slow(s, "GET / HT") == 408);
         /* It has nothing of the request before it, such as that this wants no body. */
-        SHOULD(talk(s, HEAD_AND_SLOW, strlen(HEAD_AND_SLOW), false, answer, sizeof answer) > 0);
+        for (int i = 0; i < 20 && strstr(answer, "\r\n\r\nRequest Timeout\n") == NULL; i++)
+            (void)talk(s, HEAD_AND_SLOW, strlen(HEAD_AND_SLOW), false, answer, sizeof answer);
         SHOULD(strstr(answer, "HTTP/1.1 408 ") && strstr(answer, "\r\n\r\nRequest Timeout\n"));
-        SHOULD(talk(s, POST("/echo", "Content-Length: 5\r\n", "ab"),
-                    strlen(POST("/echo", "Content-Length: 5\r\n", "ab")), false, answer,
-                    sizeof answer) > 0);
-        SHOULD(atoi(answer + 9) == 408);
-        SHOULD(mag_now() - begun > 150 * MAG_MS && mag_now() - begun < 20 * MAG_SECOND);
+        SHOULD(status_of_slow(s, POST("/echo", "Content-Length: 5\r\n", "ab")) == 408);
+        SHOULD(mag_now() - begun > 150 * MAG_MS && mag_now() - begun < 30 * MAG_SECOND);
         /* However often a byte comes: the whole head counts. */
-        SHOULD(drip(s, GET("/hello"), 5 * MAG_MS, answer, sizeof answer) != -EINVAL);
-        SHOULD(strstr(answer, " 200 ") == NULL);
-        SHOULD(strlen(answer) == 0 || atoi(answer + 9) == 408);
+        SHOULD(drips_in_vain(s, GET("/hello"), 5 * MAG_MS));
     });
     return 0;
 }
@@ -607,12 +645,8 @@ Test(http_server, slow_clients)
 async(void, slow_body)
 {
     const struct mag_http_server_options o = { .body_timeout = 50 * MAG_MS };
-    char answer[2000];
 
-    WITH_SERVER(s, &o, {
-        SHOULD(drip(s, SLOW_POST, MAG_MS, answer, sizeof answer) != -EINVAL);
-        SHOULD(strstr(answer, " 200 ") == NULL);
-    });
+    WITH_SERVER(s, &o, { SHOULD(drips_in_vain(s, SLOW_POST, MAG_MS)); });
     return 0;
 }
 
@@ -633,29 +667,45 @@ async(int, slow_one, (struct mag_http_server *, s))
     async_return(strstr(answer, "Connection: close") != NULL && strstr(answer, "slow") != NULL);
 }
 
+/* Wakes them when nobody is let in any more: then it stops. */
+async(void, wakes_when_it_stops, (unsigned, port))
+{
+    struct mag_stream s;
+
+    while (mag_connect(&s, "127.0.0.1", (uint16_t)port, NULL) == 0) {
+        mag_stream_close(&s);
+        await(mag_sleep(MAG_MS));
+    }
+    __atomic_store_n(&may_wake, 1, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
 async(void, drains)
 {
     struct mag_http_server *s;
     struct mag_stream idle;
     struct slow_one *tasks[20];
-    int closed = 0, n;
+    int n, rc;
     mag_time begun;
 
-    nap = 50 * MAG_MS;
-    SHOULD(start(&s, NULL) == 0);
+    __atomic_store_n(&may_wake, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&n_slow, 0, __ATOMIC_SEQ_CST);
+    SHOULD(start(&s, &(struct mag_http_server_options){ .serve.drain = 40 * MAG_SECOND }) == 0);
     SHOULD(mag_connect(&idle, "127.0.0.1", mag_http_server_port(s), NULL) == 0);
     for (int i = 0; i < 20; i++)
         tasks[i] = spawn(slow_one(s));
-    SHOULD(mag_sleep(25 * MAG_MS) == 0);
+    while (__atomic_load_n(&n_slow, __ATOMIC_SEQ_CST) < 20)
+        await(mag_sleep(MAG_MS));
+    struct wakes_when_it_stops *waker = spawn(wakes_when_it_stops(mag_http_server_port(s)));
     begun = mag_now();
     SHOULD(mag_http_server_stop(s) == 0);
-    SHOULD(mag_now() - begun < 5 * MAG_SECOND);
+    SHOULD(mag_now() - begun < 30 * MAG_SECOND); /* it does not wait for the idle one */
     for (int i = 0; i < 20; i++) {
         n = 0;
-        if (await_rc(tasks[i], &n) == 0)
-            closed += n;
+        rc = await_rc(tasks[i], &n);
+        SHOULD(rc == 0 && n == 1);
     }
-    SHOULD(closed > 0);
+    await(waker);
     SHOULD(mag_stream_read(&idle, &(char){ 0 }, 1) <= 0);
     mag_stream_close(&idle);
     SHOULD(mag_http_server_wait(s) == 0);

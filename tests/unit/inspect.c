@@ -12,7 +12,7 @@ TestSuite(inspect, .timeout = 20);
 enum { TASKS_MAX = 64 };
 
 /* Of one task, after another look; its state is -1 if it is not there. */
-static struct mag_task_info info_of(void *task)
+static struct mag_task_info info_now(void *task)
 {
     struct mag_task_info all[TASKS_MAX], none = { .state = (enum mag_task_state) - 1 };
     size_t n = mag_tasks(NULL, all, TASKS_MAX);
@@ -21,6 +21,16 @@ static struct mag_task_info info_of(void *task)
         if (all[i].handle == task)
             return all[i];
     return none;
+}
+
+/* The same, told by its worker: that may get no processor for longer than a look waits. */
+static struct mag_task_info info_of(void *task)
+{
+    struct mag_task_info i = info_now(task);
+
+    for (int n = 0; n < 50 && i.is_busy; n++)
+        i = info_now(task);
+    return i;
 }
 
 /* On a busy machine it may take a while. */
@@ -58,12 +68,22 @@ static int dump_text(struct mag_rt *rt)
     return rc;
 }
 
-static int stack_text(void *task)
+static int stack_text_now(void *task)
 {
     FILE *to = fmemopen(text, sizeof text, "w");
     int rc = mag_print_stack(task, to);
 
     fclose(to);
+    return rc;
+}
+
+/* As info_of. */
+static int stack_text(void *task)
+{
+    int rc = stack_text_now(task);
+
+    for (int n = 0; n < 50 && rc == -EBUSY; n++)
+        rc = stack_text_now(task);
     return rc;
 }
 
@@ -96,7 +116,8 @@ static int states(void *arg, long *value)
     (void)arg;
     SHOULD(mag_start(sleeps, &named) == 0);
     SHOULD(mag_start(leaf, NULL) == 0);
-    UNTIL(waits_for(sleeps, "sleep") && waits_for(waits, "future") && waits_for(leaf, "sleep"));
+    UNTIL(waits_for(sleeps, "sleep") && waits_for(waits, "future") && waits_for(leaf, "sleep") &&
+          mag_done(done));
     ready = go(same_later, arg_of(3)); /* of one worker: not before this suspends */
 
     i = info_of(mag_self());
@@ -140,11 +161,12 @@ Test(inspect, states_have_names)
 static int primitives(void *arg, long *value)
 {
     static struct mag_mutex mutex;
-    struct co *waits = go(lock_it, &mutex);
     struct mag_task_info i;
+    struct co *waits;
 
     (void)arg;
     SHOULD(mag_mutex_lock(&mutex) == 0);
+    waits = go(lock_it, &mutex);
     UNTIL(waits_for(waits, "mutex"));
     i = info_of(waits);
     SHOULD(i.state == MAG_TASK_WAITING && strcmp(i.waiting_for, "mutex") == 0);
@@ -242,7 +264,8 @@ static int in_place(void *arg, long *value)
     SHOULD(outer_handle == c && inner_handle && inner_handle != c);
     i = info_of(inner_handle);
     SHOULD(i.state == MAG_TASK_WAITING && strcmp(i.waiting_for, "future") == 0);
-    SHOULD(i.is_in_place && i.awaited_by == outer_handle);
+    SHOULD(i.is_in_place);
+    UNTIL(info_of(inner_handle).awaited_by == outer_handle);
     i = info_of(outer_handle);
     SHOULD(i.state == MAG_TASK_WAITING && strcmp(i.waiting_for, "task") == 0);
     SHOULD(i.waiting_on == inner_handle && !i.is_in_place && i.awaited_by == NULL);
@@ -266,7 +289,7 @@ static int awaited_task(void *arg, long *value)
 
     (void)arg;
     UNTIL(waits_for(w, "task"));
-    SHOULD(info_of(slow).awaited_by == w);
+    UNTIL(info_of(slow).awaited_by == w);
     SHOULD(info_of(w).awaited_by == NULL && info_of(w).waiting_on == slow);
     SHOULD(mag_cancel(w) == 0);
     return await_co(w, value) == -ECANCELED ? 0 : -EBADMSG;
@@ -308,7 +331,7 @@ static int gathered(void *arg, long *value)
     for (int i = 0; i < CHILDREN; i++)
         UNTIL(children[i] && waits_for(children[i], "task"));
     for (int i = 0; i < CHILDREN; i++)
-        SHOULD(info_of(children[i]).awaited_by == c);
+        UNTIL(info_of(children[i]).awaited_by == c);
     SHOULD(info_of(c).awaited_by == NULL);
     SHOULD(mag_cancel(c) == 0);
     return await_co(c, value) == -ECANCELED ? 0 : -EBADMSG;
@@ -342,7 +365,7 @@ static int grouped(void *arg, long *value)
     for (int i = 0; i < CHILDREN; i++)
         UNTIL(children[i] && waits_for(children[i], "sleep"));
     for (int i = 0; i < CHILDREN; i++)
-        SHOULD(info_of(children[i]).awaited_by == c);
+        UNTIL(info_of(children[i]).awaited_by == c);
     SHOULD(mag_cancel(c) == 0);
     return await_co(c, value) == -ECANCELED ? 0 : -EBADMSG;
 }
@@ -367,7 +390,7 @@ static int tree(void *arg, long *value)
     UNTIL(inner_handle && waits_for(inner_handle, "future")); /* so nobody runs it in place */
     SHOULD(mag_start(w, &named) == 0);
     UNTIL(waits_for(w, "task"));
-    SHOULD(dump_text(NULL) == 4);
+    UNTIL(dump_text(NULL) == 4 && !strstr(text, "is busy") && strstr(text, "\n    = co "));
     SHOULD(says(text, "4 tasks: 1 running, 0 ready, 3 waiting"));
     SHOULD(says(text, "\nmiddle "));
     SHOULD(says(text, "waiting for task 'co'"));
@@ -402,7 +425,7 @@ Test(inspect, tasks_that_await_each_other)
     b = co(awaits_slot, &a);
     cr_assert_eq(mag_submit(rt, a, NULL), 0);
     cr_assert_eq(mag_submit(rt, b, NULL), 0);
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < 3000; i++) {
         mag_sleep(5 * MAG_MS);
         cr_assert_eq(dump_text(rt), 2);
         if (strstr(text, "circle"))
@@ -422,18 +445,22 @@ static int computes(void *arg, long *value)
     return 0;
 }
 
-/* What is claimed while it computes. */
+/* What is claimed while it computes.  A thread that gets no processor cannot say where it is. */
 static int seen_busy(struct co *c, struct co *other)
 {
     mag_time begun = mag_now();
 
     SHOULD(dump_text(NULL) == 3);
-    SHOULD(mag_now() - begun < 5 * MAG_SECOND); /* it waits, but not for ever */
+    SHOULD(mag_now() - begun < 10 * MAG_SECOND); /* it waits, but not for ever */
+    for (int i = 0; i < 30 && strstr(text, "at computes") == NULL; i++)
+        SHOULD(dump_text(NULL) == 3);
     SHOULD(says(text, "worker 2 is busy with 'busy one', in 'co':"));
     SHOULD(says(text, "at computes"));
-    SHOULD(info_of(other).is_busy && strcmp(info_of(other).name, "busy one") == 0);
-    SHOULD(stack_text(c) > 0 && says(text, "at computes"));
-    SHOULD(stack_text(other) == -EBUSY);
+    SHOULD(info_now(other).is_busy && strcmp(info_now(other).name, "busy one") == 0);
+    for (int i = 0; i < 30 && stack_text_now(c) <= 0; i++)
+        continue;
+    SHOULD(says(text, "at computes"));
+    SHOULD(stack_text_now(other) == -EBUSY);
     return 0;
 }
 
@@ -644,9 +671,11 @@ static int figures(void *arg, long *value)
     SHOULD(mag_rt_stats(NULL, 1, &s) == 0);
     SHOULD(s.tasks_begun == 5 && s.tasks_ended == 0 && s.unstarted == 5 && s.is_running);
     SHOULD(!s.is_parked && s.steals == 0);
-    SHOULD(settle_down() == 0);
-    SHOULD(mag_rt_stats(mag_rt_self(), 1, &s) == 0);
-    SHOULD(s.unstarted == 0 && s.timers == 5 && s.operations == 0 && s.parks > 0);
+    do { /* so late that it need not park it may be once */
+        SHOULD(settle_down() == 0);
+        SHOULD(mag_rt_stats(mag_rt_self(), 1, &s) == 0);
+    } while (s.parks == 0);
+    SHOULD(s.unstarted == 0 && s.timers == 5 && s.operations == 0);
     *value = 0;
     for (int i = 0; i < 5; i++)
         SHOULD(mag_close(c[i]) == 0);
@@ -676,7 +705,8 @@ Test(inspect, an_embedded_runtime)
     long v;
 
     cr_assert_eq(mag_rt_new(&rt, &options), 0);
-    c = co(sleep_ns, arg_of(10 * MAG_MS));
+    gate = future();
+    c = co(await_it, gate);
     d = co(nothing, arg_of(2));
     cr_assert_eq(mag_submit(rt, c, NULL), 0);
     mag_rt_step(rt, 0);
@@ -684,6 +714,7 @@ Test(inspect, an_embedded_runtime)
     cr_assert_eq(all[0].handle, c);
     cr_assert_eq(all[0].state, MAG_TASK_WAITING);
     cr_assert_eq(mag_close(d), 0);
+    cr_assert_eq(set(gate, 5), 0);
     while (!mag_done(c))
         mag_rt_step(rt, MAG_SECOND);
     cr_assert_eq(mag_await(c, &v, sizeof v), 0);

@@ -377,11 +377,11 @@ async(int, groups, (enum way, how))
             group_spawn(g, failing(-ENODEV, 0));
             await(mag_sleep(MAG_MINUTE));
         }
+        tell(".");
         if (how == CAUGHT) /* a child fails while the end waits */
             group_spawn(g, failing(-EPERM, MAG_MS));
         else
             mag_group_cancel(g);
-        tell(".");
     }
     tell("after");
     tell_number(v);
@@ -504,10 +504,15 @@ Test(language, a_child_that_cannot_be_started_raises)
 
 async(void, group_and_timeout, (bool, group_inside))
 {
+    struct mag_scope s;
+
     if (group_inside) {
-        with_timeout (20 * MAG_MS) {
-            task_group (g)
+        with_timeout (MAG_MINUTE, &s) {
+            task_group (g) {
                 group_spawn(g, patient("in"));
+                await(patients(1));
+                await(mag_scope_reschedule(&s, mag_now() + 2 * MAG_MS));
+            }
             tell("?");
         }
     } else {
@@ -581,14 +586,26 @@ Test(language, wait_for_has_a_limit)
     RUN_ON_BOTH(waits_for(), -ETIMEDOUT, "");
 }
 
+static int turn; /* by atomic builtins */
+
+/* Ends, with its number, when it is its turn. */
+async(int, in_turn, (int, n))
+{
+    while (__atomic_load_n(&turn, __ATOMIC_SEQ_CST) < n)
+        await(mag_sleep(MAG_MS));
+    async_return(n);
+}
+
 async(void, completes, (enum way, how))
 {
-    struct number *tasks[] = { number(3, 9 * MAG_MS), number(1, 1 * MAG_MS),
-                               number(2, 5 * MAG_MS) };
+    struct in_turn *tasks[] = { in_turn(3), in_turn(1), in_turn(2) };
     int n_left = 0;
 
-    async_for(struct number *, done, as_completed(tasks, 3)) {
-        tell_number(await(done));
+    __atomic_store_n(&turn, 1, __ATOMIC_SEQ_CST);
+    async_for(struct in_turn *, done, as_completed(tasks, 3)) {
+        int n = await(done);
+        tell_number(n);
+        __atomic_store_n(&turn, how == BREAK ? 3 : n + 1, __ATOMIC_SEQ_CST);
         if (how == BREAK)
             break;
     }
@@ -597,7 +614,7 @@ async(void, completes, (enum way, how))
             if (i != 1)
                 n_left += await(tasks[i]);
     SHOULD(n_left == (how == BREAK ? 5 : 0));
-    async_for(struct number *, none, as_completed(tasks, 0))
+    async_for(struct in_turn *, none, as_completed(tasks, 0))
         tell("?");
     return 0;
 }
@@ -639,7 +656,10 @@ async(void, races)
     SHOULD(race(NULL, mag_sleep_co(MAG_MINUTE), mag_sleep_co(MAG_MS)) == 1);
     SHOULD(race(&v, spawn(number(9, 0))) == 0 && v == 9);
     SHOULD(race(&v, patient("p"), waits_for_patient()) == 1 && v == 3);
-    race(&v, failing(-EPERM, 3 * MAG_MS), failing(-EIO, MAG_MS));
+    struct failing *first = spawn(failing(-EIO, 0));
+    while (!mag_done(first))
+        await(mag_yield());
+    race(&v, first, failing(-EPERM, MAG_MS));
     return 0;
 }
 

@@ -81,7 +81,7 @@ static int cancels_who_computes(void *arg, long *value)
     struct co *c = go(computes, NULL);
 
     (void)arg, (void)value;
-    settle_down();
+    SHOULD(mag_sleep(5 * MAG_MS) == 0);
     SHOULD(mag_cancel(c) == 0);
     SHOULD(await_co(c, NULL) == -ECANCELED);
     SHOULD(mag_wait_for(co(computes, NULL), 3 * MAG_MS, NULL, 0) == -ETIMEDOUT);
