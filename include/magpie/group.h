@@ -103,8 +103,13 @@ MAG_API int mag_group_task(struct mag_group *g, void *coro,
  * Starts a child and waits until it has said mag_started(): for a service that must be up
  * before the caller goes on.  0, and what it said is in `value' (`bytes' of it; NULL:
  * dropped).  If it ends before: its rc, or -ENODATA if that is 0 or more; such an error is the
- * caller's, and does not stop the group.  Errors as of mag_group_spawn.  Suspends; cancellation point: cancels the child, and returns when that has
- * ended.
+ * caller's, and does not stop the group.  Errors as of mag_group_spawn.
+ *
+ * A child that is cancelled before it has begun never runs.  So this is also how something is
+ * handed over that has to be closed, a descriptor: it is the child's from its mag_started() on,
+ * and stays the caller's if this call fails.
+ *
+ * Suspends; cancellation point: cancels the child, and returns when that has ended.
  */
 MAG_API int mag_group_start(struct mag_group *g, void *coro, void *value, size_t bytes,
                             const struct mag_spawn_options *options);

@@ -421,11 +421,15 @@ static inline int canned_one(struct canned_request *q)
     return rc;
 }
 
+/* The descriptor is its own from when it says that it has started. */
 async(void, canned_talk, (struct canned *, server), (int, fd))
 {
-    struct canned_request *q = calloc(1, sizeof *q);
-    int rc = 0;
+    struct canned_request *q;
+    int rc = mag_started(NULL, 0);
 
+    if (rc < 0)
+        return rc;
+    q = calloc(1, sizeof *q);
     if (q && (q->body = malloc(CANNED_BODY)) != NULL) {
         q->server = server;
         q->fd = fd;
@@ -448,7 +452,7 @@ async(void, canned_accept, (struct canned *, server))
                 continue;
             await(fd);
             __atomic_add_fetch(&server->n_connections, 1, __ATOMIC_SEQ_CST);
-            if (mag_group_spawn(g, canned_talk(server, fd), NULL, NULL) < 0) {
+            if (mag_group_start(g, canned_talk(server, fd), NULL, 0, NULL) < 0) {
                 with_shield(MAG_NEVER) mag_close_fd(fd);
             }
         }

@@ -39,7 +39,7 @@ static inline bool has_children(void)
         int n_before = n_descriptors(); \
         RUN_ON_BOTH(coro, expected, ""); \
         cr_assert(!has_children()); \
-        cr_assert_eq(n_descriptors(), n_before); \
+        cr_assert_eq(n_descriptors(), n_before, "%d descriptors, then %d", n_before, n_descriptors()); \
     } while (0)
 
 /* Options of a shell's command. */
