@@ -5,7 +5,7 @@
  * http_parse.h - bytes into requests: pure functions, no I/O, no memory
  *
  *      mag_http_head_scan     where does the head end? (goes on where it stopped before)
- *      mag_http_head_read     what does it say?
+ *      mag_http_head_read     what does it say? (what the scan has not read already)
  *      mag_http_chunk         what do these bytes of a chunked body say?
  *      mag_http_decode_path   "/a%20b/../c" -> "/c"
  *
@@ -37,8 +37,10 @@ struct mag_http_head {
     uint32_t n_lines;  /* field lines                                        */
 
     /* What was read. */
-    struct mag_http_entry *fields; /* the caller's, n_lines of them      */
+    struct mag_http_entry *fields; /* the caller's                       */
+    uint32_t room;                 /* how many there is room for; 0: none yet */
     uint32_t n_fields;
+    bool is_read; /* by the scan: all of it, there is nothing left to do */
     struct mag_http_span method, target;
     struct mag_http_span host; /* the value of Host; at == 0: none                   */
     uint64_t length;           /* Content-Length, or 0                               */
@@ -53,13 +55,14 @@ struct mag_http_head {
 /*
  * Looks for the end of the head in the n bytes at buf, which begin as in the call before.
  * Its length; 0: it has not come yet; < 0: a status.  The answer does not depend on how the
- * bytes came in.
+ * bytes came in.  If it is all there at the first look, is a plain one, and h->fields has room for
+ * it, then it is read at once (h->is_read).
  */
 int mag_http_head_scan(struct mag_http_head *h, const char *buf, size_t n,
                        const struct mag_http_limits *limits);
 
-/* Reads a head of that length, which the scan has found; h->fields has room for h->n_lines.
- * 0, or a status < 0. */
+/* Reads a head of that length, which the scan has found, unless that has read it; h->fields has
+ * room for h->n_lines.  0, or a status < 0. */
 int mag_http_head_read(struct mag_http_head *h, const char *buf, size_t length);
 
 /* The first control byte (< 0x20, or 0x7f) of the n at buf from the i-th on, or n. */

@@ -197,7 +197,6 @@ static int make_fields_room(struct mag_http_conn *c)
 {
     uint32_t n = c->head.n_lines;
 
-    c->head.fields = c->few;
     if (MAG_LIKELY(n <= MAG_HTTP_FEW_FIELDS))
         return 0;
     if (n > c->n_many) {
@@ -245,6 +244,7 @@ static void forget_request(struct mag_http_conn *c)
     mag_mem_free(c->content);
     c->copy = NULL;
     c->content = NULL;
+    c->head = (struct mag_http_head){ .fields = c->few, .room = MAG_HTTP_FEW_FIELDS };
 }
 
 /* ---- an exchange ---------------------------------------------------------------------------- */
@@ -337,7 +337,6 @@ static int handle(struct mag_http_conn *c, const char *bytes, size_t length, siz
         rc = end_exchange(c, c->config->handler(&c->x, c->config->arg));
     }
     forget_request(c);
-    c->head = (struct mag_http_head){ 0 };
     return rc;
 }
 
@@ -491,6 +490,7 @@ int mag_http_session(struct mag_stream *s, const struct mag_http_config *config,
     c->is_body_over = true;
     c->date_second = -1;
     c->wall = mag_clock_wall();
+    forget_request(c);
     rc = serve(c, tell, tell_arg);
     mag_mem_free(c->out);
     mag_mem_free(c->text);

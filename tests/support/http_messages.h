@@ -4,7 +4,8 @@
 /*
  * http_messages.h - bytes through the parser, cut into pieces: what it makes of them, as a text
  *
- *      GET /a |Host=a|5 "abcde"|   a message; then the next, or "-400", or "+" (more is wanted)
+ *      GET /a|1k a|Host=a|abcde    a message: HTTP/1.1, kept alive, its host; then the next, or
+ *                                  "-400", or "+" (more is wanted)
  */
 #include "http_parse.h"
 
@@ -21,7 +22,8 @@ struct messages_fields {
 struct messages {
     char text[8192];
     size_t n_text;
-    int n; /* complete ones */
+    int n;       /* complete ones */
+    int n_plain; /* of which the scan has read the head */
     int status;
     size_t n_done;      /* bytes of these */
     size_t n_body;      /* bytes of content, of all so far */
@@ -81,20 +83,31 @@ static inline int messages_path(struct messages *m, const char *target, size_t n
     return 0;
 }
 
+static inline void messages_forget(struct messages_parser *p)
+{
+    enum { ROOM = 16 }; /* as the server has: what has more is not read by the scan */
+
+    p->head = (struct mag_http_head){ .fields = p->fields, .room = ROOM };
+}
+
 static inline int messages_head(struct messages_parser *p, const char *bytes, size_t length)
 {
     struct mag_http_head *h = &p->head;
     int rc;
 
-    h->fields = p->fields;
     rc = mag_http_head_read(h, bytes, length);
     if (rc < 0)
         return rc;
+    p->m->n_plain += h->is_read;
     messages_add(p->m, bytes + h->method.at, h->method.len);
     messages_add(p->m, " ", 1);
     rc = messages_path(p->m, bytes + h->target.at, h->target.len);
     if (rc < 0)
         return rc;
+    messages_add(p->m, &"01"[h->minor], 1);
+    messages_add(p->m, h->is_kept_alive ? "k " : "c ", 2);
+    messages_add(p->m, bytes + h->host.at, h->host.len);
+    messages_add(p->m, h->expects_continue ? "|e|" : "|", h->expects_continue ? 3 : 1);
     for (uint32_t i = 0; i < h->n_fields; i++) {
         messages_add(p->m, bytes + h->fields[i].name.at, h->fields[i].name.len);
         messages_add(p->m, "=", 1);
@@ -139,7 +152,7 @@ static inline void messages_next(struct messages_parser *p)
     p->m->n++;
     p->m->n_body_done = p->m->n_body;
     p->m->n_fields_done = p->m->fields.n;
-    p->head = (struct mag_http_head){ 0 };
+    messages_forget(p);
 }
 
 /* Takes what it can of the bytes that are there: how many; < 0: a status. */
@@ -184,6 +197,7 @@ static inline void messages_of(struct messages *m, const char *bytes, size_t n, 
     int rc = 0;
 
     *m = (struct messages){ .n = 0 };
+    messages_forget(&p);
     for (;;) {
         char *copy = malloc(end - at + !(end - at));
 
