@@ -9,7 +9,7 @@
 #   tests/<name>/run.py|sh     a script                <name>           with the source directory and
 #                              the build directory as arguments, and CC and CXX in the environment
 #
-# tests/support/*.c is linked into all programs.  unit, asyncio and stress run a second time,
+# tests/support/*.c is linked into all programs.  All four kinds run a second time,
 # as epoll.<kind>.<name>, with MAGPIE_BACKEND=epoll.
 
 file(GLOB support_sources CONFIGURE_DEPENDS tests/support/*.c)
@@ -53,8 +53,7 @@ function(add_test_program kind source)
   if(kind STREQUAL "stress")
     set_tests_properties(${kind}.${name} PROPERTIES RUN_SERIAL ON)
   endif()
-  if(kind MATCHES "^(unit|asyncio|stress)$" AND MAGPIE_SANITIZE STREQUAL "none"
-      AND MAGPIE_CONTEXT STREQUAL "auto")
+  if(MAGPIE_SANITIZE STREQUAL "none" AND MAGPIE_CONTEXT STREQUAL "auto")
     add_epoll_test(${kind} ${name})
   endif()
 endfunction()

@@ -112,6 +112,8 @@ enum mag_sys_id {
     MAG_SYS_SIGMASK,
     MAG_SYS_GETRLIMIT,
     MAG_SYS_GETRANDOM,
+    MAG_SYS_EPOLL_CTL, /* to add or to change */
+    MAG_SYS_EPOLL_WAIT,
     /* Made by liburing; ring_uring.c asks mag_sys_fault() before each. */
     MAG_SYS_URING_SETUP,
     MAG_SYS_URING_ENTER,

@@ -7,8 +7,7 @@
  *
  * Invariants
  *   1. A function answers what the call answered, or -errno.
- *   2. The wait asks mag_sys_fault() first; the others fail only for want of kernel memory
- *      or by a descriptor that is none, which tests bring about in other ways.
+ *   2. What can fail asks mag_sys_fault() first; to forget a descriptor cannot.
  *
  * epoll_pwait2(2) came with Linux 5.11, and a sandbox that was written before that answers
  * EPERM or ENOSYS.  Then milliseconds have to do; that is remembered (relaxed: whoever does
@@ -37,8 +36,9 @@ static MAG_NOINLINE int answer(int rc)
 int mag_sys_epoll_ctl(int epfd, int how, int fd, uint32_t events)
 {
     struct epoll_event e = { .events = events, .data.fd = fd };
+    int rc = how == EPOLL_CTL_DEL ? 0 : mag_sys_fault(MAG_SYS_EPOLL_CTL);
 
-    return answer(epoll_ctl(epfd, how, fd, &e));
+    return rc < 0 ? rc : answer(epoll_ctl(epfd, how, fd, &e));
 }
 
 static int wait_ms(int epfd, struct epoll_event *events, int n, mag_time timeout_ns)
@@ -51,7 +51,7 @@ static int wait_ms(int epfd, struct epoll_event *events, int n, mag_time timeout
 int mag_sys_epoll_wait(int epfd, struct epoll_event *events, int n, mag_time timeout_ns)
 {
     struct timespec ts = { .tv_sec = timeout_ns / MAG_SECOND, .tv_nsec = timeout_ns % MAG_SECOND };
-    int rc = mag_sys_fault(MAG_SYS_URING_ENTER);
+    int rc = mag_sys_fault(MAG_SYS_EPOLL_WAIT);
 
     if (rc < 0)
         return rc;

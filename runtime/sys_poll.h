@@ -10,14 +10,14 @@
 
 #include <sys/epoll.h>
 
-/* epoll_ctl(2); `how' is EPOLL_CTL_*, and data.fd is fd. */
+/* epoll_ctl(2); `how' is EPOLL_CTL_*, and data.fd is fd.  A fault armed for MAG_SYS_EPOLL_CTL fails
+ * it, unless it is EPOLL_CTL_DEL. */
 MAG_MODULE int mag_sys_epoll_ctl(int epfd, int how, int fd, uint32_t events);
 
 /*
  * epoll_pwait2(2) without a mask: the number of events, after at most timeout_ns (MAG_NEVER:
  * no limit; 0 and less: no wait).  Where the kernel is too old for it, or a sandbox forbids
- * it, in whole milliseconds, rounded up.  A fault armed for MAG_SYS_URING_ENTER fails it: it
- * is to this back-end what the other is to that.
+ * it, in whole milliseconds, rounded up.  A fault armed for MAG_SYS_EPOLL_WAIT fails it.
  */
 MAG_MODULE int mag_sys_epoll_wait(int epfd, struct epoll_event *events, int n, mag_time timeout_ns);
 

@@ -12,18 +12,21 @@
 
 #include <magpie/file.h>
 #include <magpie/fork.h>
+#include <magpie/net.h>
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static struct {
-    mag_atomic(int32_t) first_rc;  /* the first error of any call */
+    mag_atomic(int32_t) first_rc; /* the first error of any call */
     mag_atomic(uint32_t) n_wrong;
-    bool leaks_descriptors;        /* is no mistake */
+    mag_atomic(bool) is_there; /* the other end of a talk */
+    bool leaks_descriptors;    /* is no mistake */
 } small;
 
 /* Notes an error; whether it was none. */
@@ -163,6 +166,46 @@ static int small_file(void)
     return 0;
 }
 
+static int small_answers(void *arg, long *value)
+{
+    int fd = (int)num(arg), rc;
+    char c;
+
+    *value = 0;
+    mag_store_release(&small.is_there, true);
+    while ((rc = mag_recv(fd, &c, 1, 0)) > 0 && (rc = mag_send(fd, &c, 1, 0)) > 0)
+        ++*value;
+    shutdown(fd, SHUT_RDWR); /* or the other would wait for ever */
+    return rc;
+}
+
+/* Two ends of a socket, each waiting for the other. */
+static int small_talks(void)
+{
+    struct co *other;
+    long n = 0, n_answers = 0;
+    int fds[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return 0;
+    mag_store_relaxed(&small.is_there, false);
+    other = go(small_answers, arg_of(fds[1]));
+    while (other && !mag_load_acquire(&small.is_there) && !mag_done(other))
+        mag_yield();
+    for (; mag_load_acquire(&small.is_there) && n < 5; n++) {
+        char c = (char)n;
+        if (!is_ok(mag_send(fds[0], &c, 1, 0)) || !is_ok(mag_recv(fds[0], &c, 1, 0)))
+            break;
+        RIGHT(c == n || small.first_rc < 0);
+    }
+    shutdown(fds[0], SHUT_RDWR);
+    if (other && is_ok(await_co(other, &n_answers)))
+        RIGHT(n_answers == n || small.first_rc < 0);
+    (void)is_ok(mag_close_fd(fds[0]));
+    (void)is_ok(mag_close_fd(fds[1]));
+    return 0;
+}
+
 static int small_walk(void)
 {
     struct mag_walk *w;
@@ -240,6 +283,7 @@ static int small_main(void *arg, long *value)
     small_offload();
     small_file();
     small_walk();
+    small_talks();
     RIGHT(small_sum(40) == 40);
     if (is_ok(await_co(co(small_deep, arg_of(60)), &depth)))
         RIGHT(depth == 60);

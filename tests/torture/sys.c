@@ -53,6 +53,8 @@ static const struct row rows[] = {
     { MAG_SYS_SIGMASK,        "sigmask",        { EINVAL },                         BOTH_WAYS, USUAL },
     { MAG_SYS_GETRLIMIT,      "getrlimit",      { EPERM },                          BOTH_WAYS, SMALL_MEMLOCK },
     { MAG_SYS_GETRANDOM,      "getrandom",      { EINTR, ENOSYS, EAGAIN },          BOTH_WAYS, USUAL },
+    { MAG_SYS_EPOLL_CTL,      "epoll ctl",      { ENOMEM, ENOSPC },                 BOTH_WAYS, USUAL },
+    { MAG_SYS_EPOLL_WAIT,     "epoll wait",     { EINTR },                          ONCE, USUAL },
     { MAG_SYS_URING_SETUP,    "uring setup",    { EMFILE, ENOMEM, EPERM, ENOSYS },  BOTH_WAYS, USUAL },
     { MAG_SYS_URING_ENTER,    "uring enter",    { EINTR, EAGAIN, EBUSY, ENOMEM },   ONCE, USUAL },
     { MAG_SYS_URING_REGISTER, "uring register", { EINVAL, EPERM, ENOMEM },          BOTH_WAYS, USUAL },
