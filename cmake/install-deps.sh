@@ -16,7 +16,7 @@ if [ "${1:-build}" = test ]; then
 elif [ "${1:-build}" = bench ]; then
     # The peers of bench/io/run.
     wanted="$wanted python3 golang-go libuv1-dev nginx-light openssl wrk fio curl
-        python3-uvloop python3-httpx python3-aiofiles cargo librust-tokio-dev"
+        python3-uvloop python3-httpx python3-aiofiles cargo librust-tokio-dev librust-hyper-dev"
 fi
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

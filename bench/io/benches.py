@@ -75,6 +75,7 @@ def http(h):
             lambda port: [h.program("uring_server"), port, threads, "http", "multishot"],
         "nginx": lambda port: h.nginx(port, threads),
         "libuv + llhttp": lambda port: [h.program("uv_server"), port, threads, "http"],
+        "hyper": lambda port: [h.rust("hyper"), port, threads],
         "Go": lambda port: [h.go("http"), port, threads],
     }
     limits = ["io_uring by hand", "io_uring by hand, multishot"]
@@ -191,11 +192,16 @@ def files(h):
         where, how = how
         return [folders[where], count, 1024, h.seconds, n, how]
 
+    def tokio(how):
+        folder, count, length, seconds, threads, what = arguments(how)
+        return [h.rust("tokio"), "files", folder, threads, count, length, seconds, what]
+
     peers = {
         OURS: lambda how: [h.program("magpie_files"), *arguments(how)],
         "threads in C": lambda how: [h.program("thread_files"), *arguments(how)],
         "libuv": lambda how: [h.program("uv_files"), *arguments(how)],
         "Go": lambda how: [h.go("files"), *arguments(how)],
+        "tokio": tokio,
         "aiofiles": lambda how: [*h.python("files", "aiofiles"), *arguments(how, 1000)],
     }
     tables = {how: h.table("files", f"10,000 files of 1 KiB, {what}", "files/s")

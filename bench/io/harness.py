@@ -30,6 +30,8 @@ from report import OURS, Table
 PR_SET_PDEATHSIG = 1
 START_LIMIT_S = 10
 CRATES = os.environ.get("CRATES", "/usr/share/cargo/registry")  # where librust-*-dev put them
+CRATES_OF = {"tokio": {"tokio": "1"}, "hyper": {"hyper": "0.14", "tokio": "1", "socket2": "0.4"}}
+FEATURES = {"socket2": "all"}
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -227,8 +229,11 @@ class Harness:
         path = os.path.join(folder, "target", "release", name)
         if os.path.exists(path) and os.path.getmtime(path) > os.path.getmtime(source):
             return path
-        if not glob.glob(f"{CRATES}/{name}-1*"):
-            raise Skip(f"no {name}: it is in Debian's librust-{name}-dev")
+        for crate, version in CRATES_OF[name].items():
+            if not glob.glob(f"{CRATES}/{crate}-{version}.*"):
+                raise Skip(f"no {crate}: it is in Debian's librust-{crate}-dev")
+        crates = "".join(f'{crate} = {{ version = "{version}", features = ["{FEATURES.get(crate, "full")}"] }}\n'
+                         for crate, version in CRATES_OF[name].items())
         cargo = self.tool("cargo", "cargo")
         self.progress(f"compiling {name}.rs")
         os.makedirs(os.path.join(folder, ".cargo"), exist_ok=True)
@@ -237,7 +242,7 @@ class Harness:
         with open(os.path.join(folder, "Cargo.toml"), "w") as f:
             f.write(f'[package]\nname = "{name}-peer"\nversion = "1.0.0"\nedition = "2021"\n'
                     f'[[bin]]\nname = "{name}"\npath = "{source}"\n'
-                    f'[dependencies]\n{name} = {{ version = "1", features = ["full"] }}\n')
+                    f'[dependencies]\n{crates}')
         done = subprocess.run([cargo, "build", "--release", "--offline", "--quiet"], cwd=folder,
                               capture_output=True, text=True)
         if done.returncode != 0:

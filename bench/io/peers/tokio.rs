@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// tokio.rs - an echo server, a round trip to a thread and a sleep of 1 ms on tokio's stealing runtime
+// tokio.rs - an echo server, a round trip to a thread, a sleep of 1 ms, and many small files read or written
+// whole by 64 tasks, on tokio's stealing runtime
 //
 //     tokio echo PORT THREADS
 //     tokio offload|sleep SECONDS THREADS
+//     tokio files DIR THREADS N BYTES SECONDS read|write
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -46,6 +50,66 @@ async fn latency(what: &str, seconds: f64) {
     println!("{{\"n\":{},\"p50_us\":{:.2},\"p99_us\":{:.2}}}", n, late[n / 2], late[n * 99 / 100]);
 }
 
+struct Files {
+    dir: String,
+    n: usize,
+    bytes: usize,
+    is_write: bool,
+    next: AtomicUsize,
+}
+
+async fn files_of(f: Arc<Files>) {
+    let content = vec![0u8; f.bytes];
+    loop {
+        let i = f.next.fetch_add(1, Ordering::Relaxed);
+        if i >= f.n {
+            return;
+        }
+        let path = format!("{}/{:05}", f.dir, i);
+        if f.is_write {
+            tokio::fs::write(path, &content).await.unwrap();
+        } else {
+            assert!(tokio::fs::read(path).await.unwrap().len() == f.bytes);
+        }
+    }
+}
+
+async fn pass(f: &Arc<Files>) -> f64 {
+    if f.is_write {
+        for i in 0..f.n {
+            let _ = std::fs::remove_file(format!("{}/{:05}", f.dir, i));
+        }
+    }
+    f.next.store(0, Ordering::Relaxed);
+    let begin = Instant::now();
+    let all: Vec<_> = (0..64).map(|_| tokio::spawn(files_of(f.clone()))).collect();
+    for task in all {
+        task.await.unwrap();
+    }
+    begin.elapsed().as_secs_f64()
+}
+
+// The first pass is not counted.
+async fn files(f: Arc<Files>, seconds: f64) {
+    let (mut spent, mut passes) = (0.0, 0);
+    pass(&f).await;
+    while spent < seconds {
+        spent += pass(&f).await;
+        passes += 1;
+    }
+    println!("{{\"rate\":{:.0}}}", (f.n * passes) as f64 / spent);
+}
+
+fn files_from(args: &[String]) -> Arc<Files> {
+    Arc::new(Files {
+        dir: args[2].clone(),
+        n: args[4].parse().unwrap(),
+        bytes: args[5].parse().unwrap(),
+        is_write: args[7] == "write",
+        next: AtomicUsize::new(0),
+    })
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let threads = args[3].parse().unwrap();
@@ -53,6 +117,8 @@ fn main() {
     let main = async move {
         if args[1] == "echo" {
             serve(args[2].parse().unwrap()).await
+        } else if args[1] == "files" {
+            files(files_from(&args), args[6].parse().unwrap()).await
         } else {
             // On a worker, as everybody else's.
             tokio::spawn(async move { latency(&args[1], args[2].parse().unwrap()).await }).await.unwrap()
